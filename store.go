@@ -1,0 +1,229 @@
+package counterfoil
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/counterfoil/counterfoil/internal/opaque"
+	"github.com/counterfoil/counterfoil/verify"
+)
+
+// Sentinels that stores return, wrapped or not.
+var (
+	// ErrNotFound says that there is no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrSignedOutMeanwhile is returned by [SessionStore.Insert] when the
+	// subject was signed out everywhere after the epoch of the sign-in.
+	ErrSignedOutMeanwhile = errors.New("the subject was signed out everywhere while signing in")
+	// ErrSubjectDisabled is returned by [SessionStore.Insert] for a disabled subject.
+	ErrSubjectDisabled = errors.New("the subject is disabled")
+	// ErrNoTransactions is returned by [Store.InTx] where there is no SQL.
+	ErrNoTransactions = errors.New("this store has no SQL transactions to join")
+)
+
+// Revocation is an entry of the feed log: which access tokens are refused
+// from now on though they have not expired.
+type Revocation = verify.Revocation
+
+// Store is everything an [Authority] keeps. Package storetest is its
+// executable specification. All methods are safe for concurrent use.
+type Store interface {
+	// Open checks that the schema is there and migrates it where the store
+	// was told to. A foreign or newer schema is an error and stays untouched.
+	Open(ctx context.Context) error
+	// Now asks the store for its clock; it fails when the store is unreachable.
+	Now(ctx context.Context) (time.Time, error)
+	Sessions() SessionStore
+	Feed() FeedLog
+	Catalog() Catalog
+	// InTx returns the sessions as seen and changed inside the caller's own
+	// transaction. Nothing it does is visible before tx commits.
+	InTx(tx *sql.Tx) (SessionStore, error)
+	// Close ends background work and flushes; it leaves the database that
+	// the caller brought open.
+	Close() error
+}
+
+// SessionStore keeps sessions and subjects. Each method is atomic and, when
+// it returns nil, durable. Each entry of the feed log that a method reports is
+// written in the same transaction as the change it reports, after the session
+// or subject row was changed. A subject without a row behaves as one whose
+// epoch is higher than every feed position ever given and every epoch that
+// was ever reported; the first write makes the row so.
+type SessionStore interface {
+	// Snapshot reads one session from the primary, in one statement. ErrNotFound when there is none.
+	Snapshot(ctx context.Context, id string) (Snapshot, error)
+	// Insert adds a session, and its subject's row when that is new. With
+	// s.Epoch0 zero the subject's present epoch is taken. It returns the
+	// snapshot of the moment of the insert. ErrSignedOutMeanwhile when
+	// Epoch0 is below SignedOutBelow, ErrSubjectDisabled when disabled.
+	Insert(ctx context.Context, s Session) (Snapshot, error)
+	// Update changes one session by compare and swap: fn sees the present
+	// row and may be called again when another update came between. With
+	// stale true the subject's epoch grows by one in the same transaction,
+	// so that access tokens minted before are answered with token_stale.
+	// fn's error ends the update and is returned as it is. The ID, Subject,
+	// ClientID, ParentID, CreatedAt and End of a session do not change here.
+	Update(ctx context.Context, id string, retain time.Duration, fn func(*Session) (stale bool, err error)) (Session, []Revocation, error)
+	// End ends one session and those derived from it, one feed entry each.
+	// Ending an ended session changes nothing and is no error.
+	End(ctx context.Context, r EndRequest) (Ended, error)
+	// Advance raises the subject's epoch: everywhere, others, or rights only.
+	// A subject without a row gets one.
+	Advance(ctx context.Context, a Advance) (Advanced, error)
+	// Subject reads a subject. One without a row is answered as described
+	// above, without making the row.
+	Subject(ctx context.Context, id string) (Subject, error)
+	// List lists sessions, newest first, End resolved.
+	List(ctx context.Context, q ListQuery) (sessions []Session, next string, err error)
+	// Touch records use of sessions, in one transaction: LastActiveAt never
+	// goes back, ended sessions stay as they are, unknown ids are skipped.
+	Touch(ctx context.Context, touches []Touch) error
+	// Purge deletes at most limit sessions that ended or expired before the
+	// given time, and returns how many it deleted.
+	Purge(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// EndRequest says which session to end.
+type EndRequest struct {
+	ID      string
+	Subject string // when not empty, the session must be this subject's, else ErrNotFound
+	End     End
+	Retain  time.Duration // how long the feed entry is kept
+}
+
+// Ended is what [SessionStore.End] did.
+type Ended struct {
+	Session     Session
+	Changed     bool
+	Revocations []Revocation
+}
+
+// Advance raises a subject's epoch by one.
+type Advance struct {
+	Subject string
+	// SignOut ends every session of the subject (SignedOutBelow becomes the
+	// new epoch), for the reason in End. Without it only rights changed.
+	SignOut bool
+	End     End
+	// Keep, when set with SignOut, is the one session that goes on if it had
+	// not ended: its Epoch0 becomes the new epoch in the same transaction.
+	Keep *Keep
+	// Rights, when set, replaces the subject's in the same transaction.
+	Rights *Rights
+	Retain time.Duration // how long the feed entry is kept
+}
+
+// Keep names the session that survives a sign-out of all others. A non-zero
+// SecretHash replaces the secret (the predecessor is dead at commit); a
+// non-zero AuthTime and non-nil Methods record the new authentication.
+type Keep struct {
+	ID         string
+	SecretHash opaque.Hash
+	AuthTime   time.Time
+	Methods    []string
+}
+
+// Advanced is what [SessionStore.Advance] did. Kept is nil when Keep was not
+// given or that session had ended.
+type Advanced struct {
+	Subject    Subject
+	Kept       *Session
+	Revocation Revocation
+}
+
+// ListQuery selects sessions. Empty fields select all.
+type ListQuery struct {
+	Subject  string
+	ClientID string
+	ActiveAt time.Time // when not zero, only sessions active at this time
+	After    string    // the next of the page before; opaque
+	Limit    int       // 1 … 1000
+}
+
+// Touch is one coalesced use of a session.
+type Touch struct {
+	ID string
+	At time.Time
+}
+
+// FeedLog is the ordered log of revocations. Only the methods of
+// [SessionStore] and [Catalog] write it.
+type FeedLog interface {
+	// Read returns entries above the position, in order, at most limit.
+	Read(ctx context.Context, after int64, limit int) ([]Revocation, error)
+	// Head returns the timeline and the highest position ever given.
+	Head(ctx context.Context) (FeedHead, error)
+	// Prune deletes at most limit entries whose Until is past. Positions are
+	// never given again; key entries never leave.
+	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// FeedHead is a point in the feed log.
+type FeedHead struct {
+	Timeline int64
+	Position int64
+}
+
+// Catalog keeps signing keys and API keys.
+type Catalog interface {
+	// Keys reads the key ring; an empty one (Version 0) before the first key.
+	Keys(ctx context.Context) (KeyRing, error)
+	// UpdateKeys changes the ring by compare and swap on its version, which
+	// grows by one with each change; fn may be called again. A key that fn
+	// turns to KeyRevoked gets its feed entry in the same transaction.
+	UpdateKeys(ctx context.Context, retain time.Duration, fn func(*KeyRing) error) (KeyRing, []Revocation, error)
+	// CreateAPIKey adds an API key.
+	CreateAPIKey(ctx context.Context, k APIKey) error
+	// APIKey reads one. ErrNotFound when there is none.
+	APIKey(ctx context.Context, id string) (APIKey, error)
+	// UpdateAPIKey changes one by compare and swap. ErrNotFound when there is none.
+	UpdateAPIKey(ctx context.Context, id string, fn func(*APIKey) error) (APIKey, error)
+	// APIKeys lists all, newest first.
+	APIKeys(ctx context.Context) ([]APIKey, error)
+}
+
+// KeyRing holds the signing keys, private halves sealed.
+type KeyRing struct {
+	Version int64 // monotone; 0 is the empty ring
+	Keys    []KeyRecord
+}
+
+// KeyState is the stage of life of a signing key.
+type KeyState string
+
+// The life of a key: next is published before it signs, active signs,
+// retiring verifies until its last token is dead, revoked verifies no more.
+const (
+	KeyNext     KeyState = "next"
+	KeyActive   KeyState = "active"
+	KeyRetiring KeyState = "retiring"
+	KeyRevoked  KeyState = "revoked"
+)
+
+// KeyRecord is one signing key at rest.
+type KeyRecord struct {
+	ID        string // the kid: RFC 7638 thumbprint, never used again
+	Algorithm string
+	State     KeyState
+	Public    []byte // PKIX, DER
+	Sealed    []byte // PKCS #8, sealed; empty once revoked or gone
+	CreatedAt time.Time
+	// Until is when a retiring key leaves the published set.
+	Until time.Time
+}
+
+// APIKey authenticates a backend or a verifier. Only the hash of its secret is kept.
+type APIKey struct {
+	ID         string
+	Name       string
+	ClientID   string
+	Scopes     []string
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // zero: does not expire
+	LastUsedAt time.Time // coalesced to a minute
+	RevokedAt  time.Time // zero while it is good
+	SecretHash opaque.Hash
+}
