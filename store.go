@@ -14,6 +14,13 @@ import (
 var (
 	// ErrNotFound says that there is no such row.
 	ErrNotFound = errors.New("not found")
+	// ErrInvalidCursor says that the field `after` of a list is not what the
+	// page before returned as next.
+	ErrInvalidCursor = errors.New("after: not a cursor of this list")
+	// ErrStoreUnavailable says that the store could not be asked: no
+	// connection, no room, closed. What the call was to change may or may not
+	// have happened.
+	ErrStoreUnavailable = errors.New("the store is unavailable")
 	// ErrSignedOutMeanwhile is returned by [SessionStore.Insert] when the
 	// subject was signed out everywhere after the epoch of the sign-in.
 	ErrSignedOutMeanwhile = errors.New("the subject was signed out everywhere while signing in")
