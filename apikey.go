@@ -1,0 +1,209 @@
+package counterfoil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/counterfoil/counterfoil/internal/opaque"
+	"github.com/counterfoil/counterfoil/verify"
+)
+
+// The scopes of API keys.
+const (
+	ScopeSessions = "sessions" // start, read, change and end sessions
+	ScopeUsers    = "users"    // the directory
+	ScopeVerify   = "verify"   // live checks and the feed: what a verifier needs
+)
+
+// BackendScopes are all scopes an API key can have.
+var BackendScopes = []string{ScopeSessions, ScopeUsers, ScopeVerify}
+
+// NewAPIKey describes an API key to be made.
+type NewAPIKey struct {
+	Name      string    // what it is for: 1 to 64 bytes of printable text
+	ClientID  string    // the application it acts for; default the configured one
+	Scopes    []string  // default all of [BackendScopes]
+	ExpiresAt time.Time // zero: does not expire
+}
+
+// CreateAPIKey makes an API key. The secret is returned once and only its
+// hash is kept.
+func (a *Authority) CreateAPIKey(ctx context.Context, spec NewAPIKey) (Secret, APIKey, error) {
+	now := a.now()
+	if spec.ClientID == "" {
+		spec.ClientID = a.cfg.ClientID
+	}
+	if len(spec.Scopes) == 0 {
+		spec.Scopes = BackendScopes
+	}
+	if spec.Name == "" || len(spec.Name) > 64 || !printable(spec.Name) {
+		return Secret{}, APIKey{}, &FieldError{"name", "must be 1 to 64 bytes of printable text"}
+	}
+	if !a.knownClient(spec.ClientID) {
+		return Secret{}, APIKey{}, &FieldError{"client_id", fmt.Sprintf("%q is not an application of this authority", spec.ClientID)}
+	}
+	for _, s := range spec.Scopes {
+		if !slices.Contains(BackendScopes, s) {
+			return Secret{}, APIKey{}, &FieldError{"scope", fmt.Sprintf("%q is not one of %v", s, BackendScopes)}
+		}
+	}
+	if !spec.ExpiresAt.IsZero() && !spec.ExpiresAt.After(now) {
+		return Secret{}, APIKey{}, &FieldError{"expires_at", "is past"}
+	}
+	id := opaque.NewID()
+	secret, hash := opaque.New(opaque.APIKey, id)
+	key := APIKey{
+		ID: id, Name: spec.Name, ClientID: spec.ClientID, Scopes: slices.Clone(spec.Scopes),
+		CreatedAt: now, ExpiresAt: spec.ExpiresAt, SecretHash: hash,
+	}
+	if err := a.store.Catalog().CreateAPIKey(ctx, key); err != nil {
+		return Secret{}, APIKey{}, a.storeError("create API key", err)
+	}
+	return secret, key, nil
+}
+
+// RevokeAPIKey ends an API key; ending an ended one is no error. Other nodes
+// notice within a second.
+func (a *Authority) RevokeAPIKey(ctx context.Context, id string) error {
+	if !opaque.IsSelector(id) {
+		return fmt.Errorf("revoke API key: %w", ErrNotFound)
+	}
+	_, err := a.store.Catalog().UpdateAPIKey(ctx, id, func(k *APIKey) error {
+		if k.RevokedAt.IsZero() {
+			k.RevokedAt = a.now()
+		}
+		return nil
+	})
+	a.apiKeys.forget(id)
+	if err != nil {
+		return a.storeError("revoke API key", err)
+	}
+	return nil
+}
+
+// APIKeys lists the API keys, newest first.
+func (a *Authority) APIKeys(ctx context.Context) ([]APIKey, error) {
+	keys, err := a.store.Catalog().APIKeys(ctx)
+	if err != nil {
+		return nil, a.storeError("list API keys", err)
+	}
+	return keys, nil
+}
+
+// AuthenticateAPIKey returns the good API key with this text. Anything else is
+// [verify.ErrTokenInvalid], without detail. A key is read from the store at
+// most once a second.
+func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey, error) {
+	parsed, err := opaque.Parse(opaque.APIKey, text)
+	if err != nil {
+		return APIKey{}, verify.ErrTokenInvalid
+	}
+	now := a.now()
+	key, ok := a.apiKeys.get(parsed.Selector, now)
+	if !ok {
+		key, err = a.store.Catalog().APIKey(ctx, parsed.Selector)
+		if errors.Is(err, ErrNotFound) {
+			return APIKey{}, verify.ErrTokenInvalid
+		}
+		if err != nil {
+			return APIKey{}, a.storeError("read API key", err)
+		}
+	}
+	if !parsed.Matches(key.SecretHash) || !key.RevokedAt.IsZero() || !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
+		return APIKey{}, verify.ErrTokenInvalid
+	}
+	a.apiKeys.put(key, now, !ok)
+	return key, nil
+}
+
+const (
+	apiKeyCacheLife = time.Second
+	apiKeyCacheSize = 1024
+	apiKeyUseGrain  = time.Minute
+)
+
+// apiKeyCache remembers good keys for a second and notes their use. Only keys
+// whose secret matched enter, so that guesses cannot push good ones out.
+type apiKeyCache struct {
+	mu   sync.Mutex
+	keys map[string]*cachedAPIKey
+}
+
+type cachedAPIKey struct {
+	key    APIKey
+	readAt time.Time
+	usedAt time.Time
+}
+
+func (c *apiKeyCache) get(id string, now time.Time) (APIKey, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.keys[id]
+	if age := now.Sub(readTime(k)); !ok || age < 0 || age >= apiKeyCacheLife {
+		return APIKey{}, false
+	}
+	return k.key, true
+}
+
+func readTime(k *cachedAPIKey) time.Time {
+	if k == nil {
+		return time.Time{}
+	}
+	return k.readAt
+}
+
+func (c *apiKeyCache) put(key APIKey, now time.Time, fresh bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.keys[key.ID]
+	if !ok {
+		if c.keys == nil || len(c.keys) >= apiKeyCacheSize {
+			c.keys = make(map[string]*cachedAPIKey)
+		}
+		k = &cachedAPIKey{}
+		c.keys[key.ID] = k
+	}
+	if fresh {
+		k.key, k.readAt = key, now
+	}
+	k.usedAt = now
+}
+
+func (c *apiKeyCache) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.keys, id)
+}
+
+// used returns the keys whose recorded last use is more than a minute behind.
+func (c *apiKeyCache) used() map[string]time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used := make(map[string]time.Time)
+	for id, k := range c.keys {
+		if k.usedAt.Sub(k.key.LastUsedAt) >= apiKeyUseGrain {
+			used[id] = k.usedAt
+			k.key.LastUsedAt = k.usedAt
+		}
+	}
+	return used
+}
+
+func (a *Authority) recordAPIKeyUse(ctx context.Context) error {
+	for id, at := range a.apiKeys.used() {
+		_, err := a.store.Catalog().UpdateAPIKey(ctx, id, func(k *APIKey) error {
+			if k.LastUsedAt.Before(at) {
+				k.LastUsedAt = at
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package counterfoil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/counterfoil/counterfoil/verify"
+)
+
+// Browser protects pages of this application: the session cookie comes in,
+// a fresh access token stands behind it, and no JavaScript is needed. The
+// access token travels in a cookie of its own and is verified locally; when
+// it is missing, expired, stale or older than a MaxTokenAge it is minted
+// anew, once for all requests that come at the same time, and the page is
+// served. An `Authorization: Bearer` access token is taken first.
+//
+// Requests of unsafe methods from another origin are refused. Where there is
+// no live session, [Config.SignedOut] answers, by default with 401. A rule
+// that cannot be kept panics when the route is built.
+func (a *Authority) Browser(rules ...verify.Rule) func(http.Handler) http.Handler {
+	v := a.verifiers[a.cfg.Audiences[0]]
+	check := v.Checker(append(rules[:len(rules):len(rules)], verify.RefreshWhenOld())...)
+	bearer := v.Require(rules...)
+	origins := http.NewCrossOriginProtection()
+	return func(next http.Handler) http.Handler {
+		withBearer := bearer(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := origins.Check(r); err != nil {
+				verify.WriteError(w, r, fmt.Errorf("%w: %w", verify.ErrCrossOrigin, err))
+				return
+			}
+			if hasBearer(r) {
+				withBearer.ServeHTTP(w, r)
+				return
+			}
+			claims, fresh, err := a.browse(r, check)
+			if err != nil {
+				a.signedOut(w, r, err)
+				return
+			}
+			if fresh != nil {
+				http.SetCookie(w, fresh)
+				w = &uncached{ResponseWriter: w}
+			}
+			next.ServeHTTP(w, r.WithContext(verify.NewContext(r.Context(), claims)))
+		})
+	}
+}
+
+func hasBearer(r *http.Request) bool {
+	for _, value := range r.Header["Authorization"] {
+		if len(value) > 7 && strings.EqualFold(value[:7], "Bearer ") {
+			return true
+		}
+	}
+	return false
+}
+
+// browse finds the claims behind a page's cookies, and the cookie to set when
+// an access token was minted.
+func (a *Authority) browse(r *http.Request, check func(context.Context, string) (*verify.Claims, error)) (*verify.Claims, *http.Cookie, error) {
+	token, err := oneCookie(r, accessTokenCookie)
+	if errors.Is(err, errAmbiguous) {
+		return nil, nil, err
+	}
+	if err == nil {
+		claims, err := check(r.Context(), token)
+		if err == nil {
+			return claims, nil, nil
+		}
+		if !mended(err) {
+			return nil, nil, err
+		}
+	}
+	sessionToken, err := oneCookie(r, a.cookieName(a.cfg.ClientID))
+	if err != nil {
+		return nil, nil, err
+	}
+	grant, err := a.refreshOnce(r.Context(), sessionToken)
+	if err != nil {
+		return nil, nil, err
+	}
+	claims, err := check(r.Context(), grant.AccessToken)
+	cookie := &http.Cookie{
+		Name: accessTokenCookie, Value: grant.AccessToken, Path: "/",
+		MaxAge: max(1, int(grant.ExpiresIn/time.Second)),
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	return claims, cookie, err
+}
+
+// mended reports whether a fresh access token mends the refusal.
+func mended(err error) bool {
+	for _, cause := range []error{
+		verify.ErrTokenInvalid, verify.ErrTokenExpired, verify.ErrTokenStale,
+		verify.ErrTokenRevoked, verify.ErrTokenTooOld, verify.ErrAudienceMismatch,
+	} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+const refreshDeadline = 10 * time.Second
+
+// refreshOnce is one refresh for all requests with this session token that
+// come while it is under way. The whole token is the key: who has a wrong
+// secret never shares a right one's answer.
+func (a *Authority) refreshOnce(ctx context.Context, sessionToken string) (*Grant, error) {
+	shared := a.refreshing.DoChan(sessionToken, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshDeadline)
+		defer cancel()
+		return a.Refresh(ctx, sessionToken, RefreshRequest{ClientID: a.cfg.ClientID})
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case result := <-shared:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*Grant), nil
+	}
+}
+
+func (a *Authority) signedOut(w http.ResponseWriter, r *http.Request, err error) {
+	var ended *EndedError
+	if a.cfg.SignedOut != nil && (errors.As(err, &ended) || errors.Is(err, errMissing)) {
+		noStore(w)
+		a.cfg.SignedOut(w, r, err)
+		return
+	}
+	verify.WriteError(w, r, err)
+}
+
+// uncached keeps an answer that sets a credential out of every cache, whatever
+// the page says of itself. Streaming and hijacking pass through.
+type uncached struct {
+	http.ResponseWriter
+	done bool
+}
+
+func (u *uncached) forbid() {
+	if !u.done {
+		u.done = true
+		noStore(u.ResponseWriter)
+	}
+}
+
+func (u *uncached) WriteHeader(status int) {
+	u.forbid()
+	u.ResponseWriter.WriteHeader(status)
+}
+
+func (u *uncached) Write(b []byte) (int, error) {
+	u.forbid()
+	return u.ResponseWriter.Write(b)
+}
+
+// Flush implements [http.Flusher] for handlers that assert it.
+func (u *uncached) Flush() { _ = u.FlushError() }
+
+// FlushError is what [http.ResponseController] calls.
+func (u *uncached) FlushError() error {
+	u.forbid()
+	return http.NewResponseController(u.ResponseWriter).Flush()
+}
+
+// Unwrap lets [http.ResponseController] reach the rest.
+func (u *uncached) Unwrap() http.ResponseWriter { return u.ResponseWriter }

@@ -1,0 +1,86 @@
+package counterfoil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	touchFlushEvery = time.Second
+	sweepEvery      = time.Minute
+	// sweepChunk is small, so that a sweep never holds the store's writer
+	// for longer than a few milliseconds.
+	sweepChunk    = 200
+	closeDeadline = 5 * time.Second
+)
+
+// maintain is the one background goroutine of an Authority.
+func (a *Authority) maintain(ctx context.Context) {
+	flush := time.NewTicker(touchFlushEvery)
+	sweep := time.NewTicker(sweepEvery)
+	defer flush.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeDeadline)
+			a.report("write last use of sessions", a.touches.flush(last))
+			a.report("write last use of API keys", a.recordAPIKeyUse(last))
+			cancel()
+			return
+		case <-flush.C:
+			a.report("write last use of sessions", a.touches.flush(ctx))
+		case <-sweep.C:
+			a.report("write last use of API keys", a.recordAPIKeyUse(ctx))
+			a.report("read signing keys", a.loadKeys(ctx))
+			_, err := a.Sweep(ctx)
+			a.report("sweep", err)
+		}
+	}
+}
+
+func (a *Authority) report(doing string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		a.log.Warn("counterfoil: "+doing+" failed, will be tried again", "error", err)
+	}
+}
+
+// Sweep deletes what is past its retention, in small batches: sessions that
+// ended or expired longer than [Config.Retention] ago, and feed entries that
+// no living token needs. It runs by itself every minute and returns how many
+// sessions it deleted.
+func (a *Authority) Sweep(ctx context.Context) (int, error) {
+	now := a.now()
+	sessions, err := inChunks(ctx, func() (int, error) {
+		return a.sessions.Purge(ctx, now.Add(-a.cfg.Retention), sweepChunk)
+	})
+	if err != nil {
+		return sessions, fmt.Errorf("purge sessions: %w", err)
+	}
+	_, err = inChunks(ctx, func() (int, error) {
+		return a.store.Feed().Prune(ctx, now, sweepChunk)
+	})
+	if err != nil {
+		return sessions, fmt.Errorf("prune feed log: %w", err)
+	}
+	return sessions, nil
+}
+
+func inChunks(ctx context.Context, chunk func() (int, error)) (total int, err error) {
+	for {
+		n, err := chunk()
+		total += n
+		if err != nil || n < sweepChunk {
+			return total, err
+		}
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
