@@ -33,6 +33,9 @@ func (k *key) parse(data []byte) (public *jws.PublicKey, skip string, err error)
 	if k.kty == "" {
 		return nil, "", errors.New("kty: missing or empty")
 	}
+	if k.kty == "oct" {
+		return nil, "", errors.New("kty: a symmetric key in a public key set")
+	}
 	alg := jws.Alg(k.alg)
 	switch {
 	case !k.hasAlg:

@@ -198,6 +198,7 @@ func TestRefuses(t *testing.T) {
 		{"SEC-42 key_ops more than use", in(one(t, jws.ES256, "key_ops", `["verify","verify"]`))}, {"key_ops of another type", in(one(t, jws.ES256, "key_ops", `"verify"`))},
 		{"SEC-42 oct key", in(key, `{"kty":"oct","alg":"HS256","kid":"h","k":"`+strings.Repeat("A", 43)+`"}`)},
 		{"SEC-42 oct key without alg", in(`{"kty":"oct","kid":"h","k":""}`)},
+		{"SEC-42 oct key without k", in(`{"kty":"oct","kid":"h"}`)},
 		{"SEC-75 private EC key", in(one(t, jws.ES256, "d", x))}, {"SEC-75 private Ed25519 key", in(one(t, jws.EdDSA, "d", x))}, {"SEC-75 private RSA key", in(one(t, jws.RS256, "p", x))},
 		{"SEC-75 private key of a skipped kind", in(`{"kty":"AKP","alg":"ML-DSA-44","priv":"AAAA"}`)},
 		{"SEC-45 RSA 1024", in(one(t, jws.RS256, "n", str(small)))}, {"SEC-45 RSA 2047", in(one(t, jws.RS256, "n", str(new(big.Int).SetBit(new(big.Int).Rsh(modulus, 1), 0, 1))))},

@@ -42,8 +42,8 @@ func Object(data []byte, each func(name string, value []byte) error) error {
 	if err := s.open(data); err != nil {
 		return err
 	}
-	var values [MaxMembers]span
-	n, err := s.object(1, &values)
+	var m members
+	n, err := s.object(1, &m)
 	if err != nil {
 		return err
 	}
@@ -54,8 +54,8 @@ func Object(data []byte, each func(name string, value []byte) error) error {
 		return nil
 	}
 	for i := range n {
-		v := values[i]
-		if err := each(s.names[i], data[v.from:v.to:v.to]); err != nil {
+		v := m.values[i]
+		if err := each(m.names[i], data[v.from:v.to:v.to]); err != nil {
 			return err
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 func nest(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
 
-func members(n int) string {
+func wide(n int) string {
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, `,"m%d":%d`, i, i)
@@ -23,7 +23,7 @@ func TestObjectAccepts(t *testing.T) {
 		`{"":""}`, `{"a":"\ud83d\ude00\u0000\/\b\f\n\r\t\"\\"}`, `{"a":"` + "\u2028\uFEFF\U0001F600\x7f" + `"}`,
 		`{"a":[0,-0,-1,1.5,1e3,1E+3,1e-3,12345678901234567890]}`, `{"a":[true,false,null]}`,
 		`{"a":1,"A":2}`, // names are told apart exactly; folding is the caller's rule
-		nest(MaxDepth), members(MaxMembers), `{"a":` + members(MaxMembers) + `,"b":[` + members(MaxMembers) + `]}`,
+		nest(MaxDepth), wide(MaxMembers), `{"a":` + wide(MaxMembers) + `,"b":[` + wide(MaxMembers) + `]}`,
 	} {
 		if err := Object([]byte(doc), nil); err != nil {
 			t.Errorf("%.60s: %v", doc, err)
@@ -54,7 +54,7 @@ func TestObjectRefuses(t *testing.T) {
 		{"SEC-59 two high surrogates", `{"a":"\ud800\ud800"}`}, {"SEC-59 lone surrogate in a name", `{"\ud800":1}`},
 		{"SEC-58 depth", nest(MaxDepth + 1)}, {"SEC-58 depth of arrays", `{"a":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`},
 		{"SEC-58 depth, no end", `{"a":` + strings.Repeat("[", 1e6)},
-		{"SEC-58 members", members(MaxMembers + 1)}, {"SEC-58 members below", `{"a":` + members(MaxMembers+1) + `}`},
+		{"SEC-58 members", wide(MaxMembers + 1)}, {"SEC-58 members below", `{"a":` + wide(MaxMembers+1) + `}`},
 		{"SEC-58 number length", `{"a":123456789012345678901}`}, {"SEC-58 number length", `{"a":0.1234567890123456789}`},
 		{"SEC-58 number length", `{"a":-00000000000000000000001}`},
 		{"number beyond a float", `{"a":1e999}`}, {"number beyond a float", `{"a":-1e309}`},

@@ -7,13 +7,17 @@ import (
 
 type span struct{ from, to int }
 
-// scanner walks one document. The names of the objects that are open lie on one
-// stack, the outermost object's at its bottom, where they stay.
+// members is what object finds: decoded names, and the places of the values.
+// It is an array so that it can live on the stack.
+type members struct {
+	names  [MaxMembers]string
+	values [MaxMembers]span
+}
+
+// scanner walks one document.
 type scanner struct {
-	text   string // a copy of the document: decoded names are cut from it
-	at     int
-	names  []string
-	inline [MaxMembers]string // first room for names, so that a token needs no more
+	text string // a copy of the document: decoded names are cut from it
+	at   int
 }
 
 func (s *scanner) open(data []byte) error {
@@ -21,7 +25,6 @@ func (s *scanner) open(data []byte) error {
 		return &SyntaxError{invalidAt(data), "invalid UTF-8"}
 	}
 	s.text = string(data)
-	s.names = s.inline[:0]
 	s.space()
 	return nil
 }
@@ -58,41 +61,36 @@ func (s *scanner) skip(c byte) bool {
 	return false
 }
 
-// object reads an object at the given depth and returns the number of members.
-// It notes the places of their values in values, unless that is nil.
-func (s *scanner) object(depth int, values *[MaxMembers]span) (int, error) {
+// object reads an object at the given depth into m and returns the number of
+// its members.
+func (s *scanner) object(depth int, m *members) (int, error) {
 	if depth > MaxDepth {
 		return 0, s.fault("too deep")
 	}
 	if !s.skip('{') {
 		return 0, s.fault("want an object")
 	}
-	base := len(s.names)
-	for first := true; ; first = false {
-		s.space()
-		if s.skip('}') {
-			if !first {
-				s.at--
-				return 0, s.fault("want a name after the comma")
-			}
-			return 0, nil
-		}
-		n := len(s.names) - base
+	s.space()
+	if s.skip('}') {
+		return 0, nil
+	}
+	for n := 0; ; n++ {
 		if n == MaxMembers {
 			return 0, s.fault("too many members")
 		}
+		s.space()
 		from := s.at
 		name, err := s.string()
 		if err != nil {
 			return 0, err
 		}
-		for _, other := range s.names[base:] {
+		for _, other := range m.names[:n] {
 			if other == name {
 				s.at = from
 				return 0, s.fault("duplicate name")
 			}
 		}
-		s.names = append(s.names, name)
+		m.names[n] = name
 		s.space()
 		if !s.skip(':') {
 			return 0, s.fault("want a colon")
@@ -102,9 +100,7 @@ func (s *scanner) object(depth int, values *[MaxMembers]span) (int, error) {
 		if err := s.value(depth + 1); err != nil {
 			return 0, err
 		}
-		if values != nil {
-			values[n] = span{from, s.at}
-		}
+		m.values[n] = span{from, s.at}
 		s.space()
 		if s.skip(',') {
 			continue
@@ -112,11 +108,15 @@ func (s *scanner) object(depth int, values *[MaxMembers]span) (int, error) {
 		if !s.skip('}') {
 			return 0, s.fault("want a comma or a closing brace")
 		}
-		if values == nil {
-			s.names = s.names[:base]
-		}
 		return n + 1, nil
 	}
+}
+
+// nested reads an object whose members nobody asks for.
+func (s *scanner) nested(depth int) error {
+	var m members
+	_, err := s.object(depth, &m)
+	return err
 }
 
 func (s *scanner) array(depth int, values *[]span) error {
@@ -162,8 +162,7 @@ func (s *scanner) value(depth int) error {
 	case c == '-' || '0' <= c && c <= '9':
 		return s.number()
 	case c == '{':
-		_, err := s.object(depth, nil)
-		return err
+		return s.nested(depth)
 	case c == '[':
 		return s.array(depth, nil)
 	case c == 't':
