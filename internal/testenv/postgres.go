@@ -63,7 +63,7 @@ func startPostgres(ctx context.Context, bin, dir string, account *syscall.Creden
 		// Not our own environment: PGDATA or PGPORT of a developer's shell
 		// would point elsewhere.
 		cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
-		cmd.SysProcAttr = daemonAttr(account)
+		cmd.SysProcAttr = OwnGroup(account, syscall.SIGINT) // SIGINT: a fast shutdown
 		return cmd
 	}
 	// What initdb writes need not reach the disk: the tests kill servers, not

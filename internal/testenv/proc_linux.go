@@ -2,9 +2,9 @@ package testenv
 
 import "syscall"
 
-// daemonAttr starts a server outside of the terminal's process group, so that
-// Ctrl-C reaches it through Stop only, and ends it (SIGINT: PostgreSQL's fast
-// shutdown) should this process be killed before it can.
-func daemonAttr(account *syscall.Credential) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: account, Setpgid: true, Pdeathsig: syscall.SIGINT}
+// OwnGroup starts a process in a process group of its own, so that Ctrl-C in
+// the terminal does not reach it, as the given account (nil: ours), and sends
+// it last should this process be killed before it can end it.
+func OwnGroup(account *syscall.Credential, last syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: account, Setpgid: true, Pdeathsig: last}
 }

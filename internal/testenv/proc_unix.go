@@ -4,8 +4,9 @@ package testenv
 
 import "syscall"
 
-// daemonAttr starts a server outside of the terminal's process group, so that
-// Ctrl-C reaches it through Stop only.
-func daemonAttr(account *syscall.Credential) *syscall.SysProcAttr {
+// OwnGroup starts a process in a process group of its own, so that Ctrl-C in
+// the terminal does not reach it, as the given account (nil: ours). Only
+// Linux can send it a last signal.
+func OwnGroup(account *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: account, Setpgid: true}
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/counterfoil/counterfoil/internal/testenv"
 )
 
 // runner runs commands and keeps what the recap needs.
@@ -63,7 +65,7 @@ func (r *runner) command(ctx context.Context, dir string, extra []string, args .
 	cmd.Env = append(r.environ[:len(r.environ):len(r.environ)], extra...)
 	// A group of its own: an interrupt comes from us, once, and the services
 	// outlive the tests that use them.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = testenv.OwnGroup(nil, syscall.SIGTERM)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 15 * time.Second
 	var failures failureLines
