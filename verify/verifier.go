@@ -37,7 +37,7 @@ type Verifier struct {
 type keySource interface {
 	// find returns the key, and the longest lifetime of tokens. The error is
 	// ErrUnavailable while there are no keys, otherwise ErrTokenInvalid.
-	find(ctx context.Context, kid string) (*jws.PublicKey, time.Duration, error)
+	find(ctx context.Context, kid string, now time.Time) (*jws.PublicKey, time.Duration, error)
 	ready() bool
 	wait(ctx context.Context) error
 }
@@ -105,7 +105,7 @@ func newVerifier(cfg Config, table *revoked.Table) *Verifier {
 
 type localKeys struct{ Local }
 
-func (l localKeys) find(_ context.Context, kid string) (*jws.PublicKey, time.Duration, error) {
+func (l localKeys) find(_ context.Context, kid string, _ time.Time) (*jws.PublicKey, time.Duration, error) {
 	longest := longestLifetime
 	if l.MaxTokenLifetime != nil {
 		longest = l.MaxTokenLifetime()
@@ -203,7 +203,7 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 	if v.revocations.KeyRevoked(c.keyID) {
 		return nil, errRevokedKey
 	}
-	key, longest, err := v.keys.find(ctx, c.keyID)
+	key, longest, err := v.keys.find(ctx, c.keyID, now)
 	if err != nil {
 		return nil, err
 	}

@@ -35,9 +35,6 @@ var reserved = map[string]bool{
 	"x5u": true, "x5c": true, "x5t": true, "b64": true, "cty": true,
 }
 
-// Registered reports whether name is exactly a name that is reserved.
-func Registered(name string) bool { return reserved[name] }
-
 // Folds reports whether name is not itself a reserved name but becomes one for
 // a reader that ignores case, as encoding/json does ("SUB", "ſub"). A token
 // that has such a name says two things to two readers.

@@ -1,0 +1,158 @@
+package verify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/counterfoil/counterfoil/internal/jwk"
+	"github.com/counterfoil/counterfoil/internal/revoked"
+)
+
+// cacheFormat is the version of the cache file. A reader passes over a file of
+// another one, and over members it does not know.
+const cacheFormat = 1
+
+const maxCache = 64 << 20 // bytes
+
+// cacheFile is what the cache file holds: public things only, but whoever can
+// write it decides whose tokens are good.
+type cacheFile struct {
+	Format           int             `json:"format"`
+	Issuer           string          `json:"issuer"`
+	SavedAt          int64           `json:"saved_at"` // Unix seconds: when the keys were fetched
+	MaxTokenLifetime int64           `json:"max_token_lifetime"`
+	Keys             json.RawMessage `json:"keys"` // JWKS with cf_version
+	Revocations      json.RawMessage `json:"revocations"`
+}
+
+// loadCache takes the keys of an earlier run. Whatever is wrong with the file
+// is logged and otherwise as if there were none.
+func (r *remoteKeys) loadCache() {
+	if r.cache == "" {
+		return
+	}
+	switch err := r.readCache(); {
+	case err == nil:
+		r.log.Info("keys taken from the cache file", "file", r.cache, "fetched", r.set.Load().fetched)
+	case errors.Is(err, fs.ErrNotExist):
+	default:
+		r.log.Warn("the cache file is passed over", "file", r.cache, "error", err)
+	}
+}
+
+func (r *remoteKeys) readCache() error {
+	data, err := readPrivate(r.cache)
+	if err != nil {
+		return err
+	}
+	var f cacheFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return err
+	}
+	switch {
+	case f.Format != cacheFormat:
+		return fmt.Errorf("it has format %d, not %d", f.Format, cacheFormat)
+	case f.Issuer != r.issuer:
+		return fmt.Errorf("it is of the issuer %q", f.Issuer)
+	case f.MaxTokenLifetime < 1 || f.MaxTokenLifetime > int64(longestDiscovered/time.Second):
+		return errors.New("max_token_lifetime is not a lifetime in seconds")
+	}
+	now, at := r.clock(), time.Unix(f.SavedAt, 0)
+	if at.After(now) {
+		at = now
+	}
+	if now.Sub(at) > r.maxAge {
+		return fmt.Errorf("its keys are of %s, older than Config.MaxKeyAge", at.UTC().Format(time.RFC3339))
+	}
+	set, err := jwk.ParseSet(f.Keys)
+	if err != nil {
+		return err
+	}
+	if len(set.Keys) == 0 {
+		return errors.New("it has no key of use")
+	}
+	entries, _, err := revoked.Decode(f.Revocations)
+	if err != nil {
+		return err
+	}
+	r.table.Apply(entries...)
+	r.use(set, time.Duration(f.MaxTokenLifetime)*time.Second, at)
+	return nil
+}
+
+// readPrivate reads a regular file that only its owner may read or write.
+func readPrivate(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows":
+		return nil, fmt.Errorf("others can reach it (mode %#o); chmod 600 it", info.Mode().Perm())
+	case info.Size() > maxCache:
+		return nil, errors.New("it is too large")
+	}
+	return io.ReadAll(io.LimitReader(file, maxCache))
+}
+
+// saveCache writes what is in force. A failure costs the next start, not this
+// run, so it is only logged.
+func (r *remoteKeys) saveCache() {
+	if r.cache == "" {
+		return
+	}
+	set := r.set.Load()
+	data, err := json.Marshal(cacheFile{
+		Format:           cacheFormat,
+		Issuer:           r.issuer,
+		SavedAt:          set.fetched.Unix(),
+		MaxTokenLifetime: int64(set.longest / time.Second),
+		Keys:             jwk.MarshalSet(jwk.Set{Version: set.version, Keys: set.list}),
+		Revocations:      revoked.Encode(r.table.Snapshot()),
+	})
+	if err == nil {
+		err = replaceFile(r.cache, data)
+	}
+	if err != nil {
+		r.log.Warn("the cache file could not be written", "file", r.cache, "error", err)
+	}
+}
+
+// replaceFile writes a file that only its owner can read. A crash leaves the
+// old one or the new one.
+func replaceFile(name string, data []byte) (err error) {
+	// CreateTemp makes the file with mode 0600.
+	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), name)
+}

@@ -1,0 +1,338 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/counterfoil/counterfoil/internal/jwk"
+	"github.com/counterfoil/counterfoil/internal/jws"
+	"github.com/counterfoil/counterfoil/internal/revoked"
+)
+
+const (
+	startWait     = 10 * time.Second // how long New waits for keys
+	kidWait       = 2 * time.Second  // how long a token with an unknown kid waits for keys
+	kidCooldown   = 30 * time.Second // between fetches for unknown kids; up to a third is added
+	firstRetry    = time.Second      // after a failed fetch; doubles
+	longestRetry  = time.Minute
+	defaultMaxAge = 5 * time.Minute // of a key set, where the answer does not say
+)
+
+// New returns a verifier that fetches its keys from the authority. It returns
+// when it has keys, from the cache file or the network, or when ctx ends, or
+// after ten seconds, whichever is first; without keys it goes on trying, and
+// [Verifier.Ready] and [Verifier.Wait] tell. So a service starts while its
+// authority is down.
+//
+// The error is a *[ConfigError]; an authority that says it is another issuer
+// counts as one. Close the verifier when it is no longer needed.
+func New(ctx context.Context, cfg Config) (*Verifier, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := cfg.validateRemote(); err != nil {
+		return nil, err
+	}
+	if cfg.Cache != "" {
+		if info, err := os.Stat(filepath.Dir(cfg.Cache)); err != nil || !info.IsDir() {
+			return nil, &ConfigError{"Cache", fmt.Sprintf("%s is not a directory", filepath.Dir(cfg.Cache))}
+		}
+	}
+
+	table := revoked.NewTable(cfg.Clock)
+	v := newVerifier(cfg, table)
+	client := newClient(cfg.HTTPClient)
+	keys := newRemoteKeys(cfg, client, table)
+	v.keys = keys
+	if cfg.APIKey != "" {
+		v.live = newAsker(cfg.LiveTimeout, newIntrospector(cfg, client).ask).ask
+	}
+	v.close = func() error {
+		keys.stop()
+		client.CloseIdleConnections()
+		return nil
+	}
+
+	keys.loadCache()
+	go keys.run()
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	if keys.wait(ctx) == nil {
+		return v, nil
+	}
+	select {
+	case err := <-keys.foreign:
+		_ = v.Close()
+		return nil, &ConfigError{"Issuer", err.Error()}
+	default:
+		return v, nil
+	}
+}
+
+// keySet is what is known of the issuer's keys. It does not change.
+type keySet struct {
+	version int64
+	keys    map[string]*jws.PublicKey
+	list    []*jws.PublicKey // the same, in the order of the document
+	longest time.Duration    // the longest exp - iat that the authority issues
+	fetched time.Time
+}
+
+// remoteKeys fetches the key set, keeps it fresh in the background, and holds
+// on to it while the authority cannot be reached. A known kid costs no I/O.
+type remoteKeys struct {
+	issuer    string
+	authority string
+	cache     string
+	maxAge    time.Duration
+	clock     func() time.Time
+	log       *slog.Logger
+	client    *http.Client
+	table     *revoked.Table
+
+	set     atomic.Pointer[keySet]
+	have    chan struct{} // closed when the first set is there
+	foreign chan error    // says that the authority is of another issuer
+
+	ctx    context.Context // ends with stop
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when run has returned
+
+	installing sync.Mutex // one set at a time is compared, installed and saved
+
+	mu     sync.Mutex
+	flight chan struct{} // closed when the fetch for an unknown kid is over; nil: none under way
+	next   time.Time     // no fetch for an unknown kid before
+}
+
+func newRemoteKeys(cfg Config, client *http.Client, table *revoked.Table) *remoteKeys {
+	r := &remoteKeys{
+		issuer:    cfg.Issuer,
+		authority: cfg.Authority,
+		cache:     cfg.Cache,
+		maxAge:    cfg.MaxKeyAge,
+		clock:     cfg.Clock,
+		log:       cfg.Logger,
+		client:    client,
+		table:     table,
+		have:      make(chan struct{}),
+		foreign:   make(chan error, 1),
+		ended:     make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+func (r *remoteKeys) stop() {
+	r.cancel()
+	<-r.ended
+}
+
+func (r *remoteKeys) ready() bool {
+	set := r.set.Load()
+	return set != nil && !r.tooOld(set, r.clock())
+}
+
+func (r *remoteKeys) tooOld(set *keySet, now time.Time) bool {
+	return now.Sub(set.fetched) > r.maxAge
+}
+
+// wait returns when there are keys. While New waits, a foreign authority ends it.
+func (r *remoteKeys) wait(ctx context.Context) error {
+	select {
+	case <-r.have:
+		return nil
+	default:
+	}
+	select {
+	case <-r.have:
+		return nil
+	case err := <-r.foreign:
+		r.foreign <- err // it stays true for whoever asks next
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var (
+	errNoKeys   = errors.New("no keys have been fetched yet")
+	errOldKeys  = errors.New("the keys are older than Config.MaxKeyAge and the authority cannot be reached")
+	errSlowKeys = errors.New("the kid is unknown and the keys are still being fetched")
+)
+
+func (r *remoteKeys) find(ctx context.Context, kid string, now time.Time) (*jws.PublicKey, time.Duration, error) {
+	set := r.set.Load()
+	switch {
+	case set == nil:
+		return nil, 0, because(ErrUnavailable, errNoKeys)
+	case r.tooOld(set, now):
+		return nil, 0, because(ErrUnavailable, errOldKeys)
+	}
+	if key := set.keys[kid]; key != nil {
+		return key, set.longest, nil
+	}
+	if err := r.refetch(ctx, now); err != nil {
+		return nil, 0, err
+	}
+	set = r.set.Load()
+	if key := set.keys[kid]; key != nil {
+		return key, set.longest, nil
+	}
+	return nil, 0, errUnknownKey
+}
+
+// refetch asks for the keys anew since a kid is unknown. All who come meanwhile
+// share one fetch, and after one, good or bad, there is none for a while: who
+// makes up kids causes no load.
+func (r *remoteKeys) refetch(ctx context.Context, now time.Time) error {
+	r.mu.Lock()
+	flight := r.flight
+	if flight == nil {
+		if now.Before(r.next) {
+			r.mu.Unlock()
+			return nil
+		}
+		flight = make(chan struct{})
+		r.flight = flight
+		go r.fly(flight)
+	}
+	r.mu.Unlock()
+
+	timer := time.NewTimer(kidWait)
+	defer timer.Stop()
+	select {
+	case <-flight:
+		return nil
+	case <-timer.C:
+		return because(ErrUnavailable, errSlowKeys)
+	case <-ctx.Done():
+		return because(ErrUnavailable, ctx.Err())
+	}
+}
+
+func (r *remoteKeys) fly(flight chan struct{}) {
+	if _, err := r.loadKeys(r.ctx, r.set.Load().longest); err != nil {
+		r.log.Warn("keys could not be fetched for an unknown kid", "authority", r.authority, "error", err)
+	}
+	r.mu.Lock()
+	r.flight = nil
+	r.next = r.clock().Add(kidCooldown + rand.N(kidCooldown/3))
+	r.mu.Unlock()
+	close(flight)
+}
+
+// run keeps the keys fresh until stop.
+func (r *remoteKeys) run() {
+	defer close(r.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	retry := firstRetry
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		fresh, err := r.load(r.ctx)
+		switch {
+		case err == nil:
+			retry = firstRetry
+			timer.Reset(fresh - rand.N(fresh/5))
+		case r.ctx.Err() != nil:
+			return
+		default:
+			r.complain(err)
+			timer.Reset(retry - rand.N(retry/5))
+			retry = min(2*retry, longestRetry)
+		}
+	}
+}
+
+func (r *remoteKeys) complain(err error) {
+	set := r.set.Load()
+	switch {
+	case set == nil:
+		r.log.Warn("no keys yet: tokens are answered with 503", "authority", r.authority, "error", err)
+	case r.tooOld(set, r.clock()):
+		r.log.Error("the keys are too old to be trusted: tokens are answered with 503",
+			"authority", r.authority, "fetched", set.fetched, "error", err)
+	default:
+		r.log.Warn("keys could not be refreshed; the ones at hand stay in use",
+			"authority", r.authority, "fetched", set.fetched, "error", err)
+	}
+}
+
+// load fetches the discovery document and the keys. It returns how long the
+// keys stay fresh.
+func (r *remoteKeys) load(ctx context.Context) (time.Duration, error) {
+	longest, err := r.discover(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return r.loadKeys(ctx, longest)
+}
+
+func (r *remoteKeys) loadKeys(ctx context.Context, longest time.Duration) (time.Duration, error) {
+	at := r.clock() // what comes was true no earlier than this
+	doc, err := fetch(ctx, r.client, r.authority+"/.well-known/jwks.json", "application/jwk-set+json")
+	if err != nil {
+		return 0, err
+	}
+	set, err := jwk.ParseSet(doc.body)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.install(set, longest, at); err != nil {
+		return 0, err
+	}
+	return doc.maxAge, nil
+}
+
+// install replaces the key set as a whole: a key that is gone from it is gone.
+// It never goes back to an older version, and takes no set without a key.
+func (r *remoteKeys) install(set jwk.Set, longest time.Duration, at time.Time) error {
+	if len(set.Keys) == 0 {
+		return errors.New("the key set has no key of use")
+	}
+	r.installing.Lock()
+	defer r.installing.Unlock()
+	old := r.set.Load()
+	if old != nil && set.Version < old.version {
+		return fmt.Errorf("the key set has version %d, after %d", set.Version, old.version)
+	}
+	if old != nil && at.Before(old.fetched) {
+		at = old.fetched
+	}
+	r.use(set, longest, at)
+	r.saveCache()
+	return nil
+}
+
+// use makes the set the one in force. A revoked key in it stays revoked: the
+// table of revocations is asked before the set is.
+func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
+	s := &keySet{
+		version: set.Version,
+		keys:    make(map[string]*jws.PublicKey, len(set.Keys)),
+		list:    set.Keys,
+		longest: longest,
+		fetched: at,
+	}
+	for _, k := range set.Keys {
+		s.keys[k.KID()] = k
+	}
+	if r.set.Swap(s) == nil {
+		close(r.have)
+	}
+}
