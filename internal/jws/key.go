@@ -129,25 +129,30 @@ func (m *Message) Verify(k *PublicKey) error {
 	case m.Header.Alg != k.alg:
 		return fmt.Errorf("%w: another algorithm than the key's", ErrSignature)
 	}
-	var ok bool
-	switch k.alg {
-	case ES256:
-		ok = verifyES256(k.ec, m.signed, m.signature)
-	case EdDSA:
-		ok = len(m.signature) == ed25519.SignatureSize && ed25519.Verify(k.ed, []byte(m.signed), m.signature)
-	case RS256:
-		digest := sha256.Sum256([]byte(m.signed))
-		ok = len(m.signature) == k.rsa.Size() &&
-			rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, digest[:], m.signature) == nil
-	case PS256:
-		digest := sha256.Sum256([]byte(m.signed))
-		ok = len(m.signature) == k.rsa.Size() &&
-			rsa.VerifyPSS(k.rsa, crypto.SHA256, digest[:], m.signature, &pssOptions) == nil
-	}
-	if !ok {
+	if !k.Signed(m.signed, m.signature) {
 		return ErrSignature
 	}
 	return nil
+}
+
+// Signed tells whether signature is one by k over text: the arithmetic below
+// Message.Verify, for test vectors that are no tokens.
+func (k *PublicKey) Signed(text string, signature []byte) bool {
+	switch k.alg {
+	case ES256:
+		return verifyES256(k.ec, text, signature)
+	case EdDSA:
+		return len(signature) == ed25519.SignatureSize && ed25519.Verify(k.ed, []byte(text), signature)
+	case RS256:
+		digest := sha256.Sum256([]byte(text))
+		return len(signature) == k.rsa.Size() &&
+			rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, digest[:], signature) == nil
+	case PS256:
+		digest := sha256.Sum256([]byte(text))
+		return len(signature) == k.rsa.Size() &&
+			rsa.VerifyPSS(k.rsa, crypto.SHA256, digest[:], signature, &pssOptions) == nil
+	}
+	return false
 }
 
 // The salt length is fixed, not read from the signature.
