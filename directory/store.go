@@ -15,11 +15,15 @@ var ErrEmailTaken = errors.New("this e-mail address is taken")
 
 // User is a person who signs in here.
 type User struct {
-	ID        string // 24 base62 characters, never used again
-	Email     string // as given, trimmed; unique by its normalised form
-	EmailKey  string // the normalised form
-	Password  string // argon2id, PHC string; empty: no password is set
-	Rights    counterfoil.Rights
+	ID       string // 24 base62 characters, never used again
+	Email    string // as given, trimmed; unique by its normalised form
+	EmailKey string // the normalised form
+	Password string // argon2id, PHC string; empty: no password is set
+	Rights   counterfoil.Rights
+	// Epoch is the subject's epoch as it stood when this row was read, from
+	// the same snapshot; writes ignore it. A store that cannot read both in
+	// one leaves zero, and a sign-in then reads the epoch and the user once more.
+	Epoch     int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	// ResetHash is the hash of the one outstanding password-reset token,
@@ -47,15 +51,20 @@ type Store interface {
 	// List lists users by e-mail address, limit 1 … 1000; after is the next of the page before.
 	List(ctx context.Context, after string, limit int) (users []User, next string, err error)
 	// Throttle reads the counters of the keys (zero ones where there are
-	// none), lets fn change them and writes them back, all atomically.
-	// Counters whose ExpiresAt is past read as zero and are deleted in time.
+	// none), lets fn change them and writes back those that it changed, all
+	// atomically, so that parallel calls on all nodes count one after the
+	// other. fn may be called again with what was read anew; its error ends
+	// the call, nothing is written, and it is returned as it is. Keys come in
+	// any order and without duplicates: a store that locks rows sorts them.
+	// Counters whose ExpiresAt is past read as zero and are deleted in time;
+	// times are kept to the millisecond at least.
 	Throttle(ctx context.Context, keys []string, fn func([]Counter) error) error
 }
 
-// Counter counts failures under one throttle key.
+// Counter counts failures under one throttle key, or marks a known network.
 type Counter struct {
-	Key       string
-	Failures  int
+	Key       string    // at most 40 ASCII characters
+	Failures  int       // at the last change
 	NotBefore time.Time // no attempt before this
-	ExpiresAt time.Time
+	ExpiresAt time.Time // when the last failure is forgotten
 }

@@ -1,0 +1,154 @@
+package directory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/memstore"
+)
+
+const (
+	goodPassword  = "a lamp, nine otters and rain"
+	otherPassword = "two spoons beneath the glacier"
+)
+
+// cheap is the weakest hash that New takes; most tests are about other things.
+var cheap = Argon2id{Memory: minMemory, Time: 2, Parallelism: 1}
+
+// clock is a clock that tests move.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// env is a directory over a real authority and a real store, with a clock of its own.
+type env struct {
+	*Directory
+	t     *testing.T
+	auth  *counterfoil.Authority
+	users Store
+	clock *clock
+	log   *bytes.Buffer
+}
+
+// setup makes an env whose hash is fast: the parameters are put in behind
+// New, which takes none that weak.
+func setup(t *testing.T, change func(*Config)) *env {
+	t.Helper()
+	e := setupSlow(t, change)
+	e.hasher.params = Argon2id{Memory: 64, Time: 1, Parallelism: 1}
+	e.hasher.dummy = unmatchable(e.hasher.params)
+	return e
+}
+
+func setupSlow(t *testing.T, change func(*Config)) *env {
+	t.Helper()
+	e := &env{t: t, clock: newClock(), log: &bytes.Buffer{}}
+	store := memstore.New(memstore.Clock(e.clock.now))
+	e.users = store.Users()
+	e.auth = authority(t, store, e.clock)
+	e.Directory = e.node(change)
+	return e
+}
+
+func authority(t *testing.T, store counterfoil.Store, c *clock) *counterfoil.Authority {
+	t.Helper()
+	auth, err := counterfoil.New(t.Context(), store, counterfoil.Config{
+		Issuer: "https://app.example", Audiences: []string{"app"}, Clock: c.now,
+		Seal: counterfoil.SealSecrets(bytes.Repeat([]byte{7}, 32)), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = auth.Close() })
+	return auth
+}
+
+// node is one more directory over the same store.
+func (e *env) node(change func(*Config)) *Directory {
+	e.t.Helper()
+	cfg := Config{Hash: cheap, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: e.log}, nil))}
+	if change != nil {
+		change(&cfg)
+	}
+	d, err := New(e.auth, e.users, cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return d
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  *bytes.Buffer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func from(ip string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "https://app.example/", nil)
+	r.RemoteAddr = ip + ":4711"
+	if bytes.ContainsRune([]byte(ip), ':') {
+		r.RemoteAddr = "[" + ip + "]:4711"
+	}
+	return r
+}
+
+// user adds a user with goodPassword.
+func (e *env) user(email string) User {
+	e.t.Helper()
+	u, err := e.Create(e.t.Context(), NewUser{Email: email, Password: goodPassword})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return u
+}
+
+func (e *env) try(email, password, ip string) error {
+	_, err := e.SignIn(e.t.Context(), SignIn{Email: email, Password: password, Request: from(ip)})
+	return err
+}
+
+func (e *env) grant(email, password, ip string) *counterfoil.Grant {
+	e.t.Helper()
+	g, err := e.SignIn(e.t.Context(), SignIn{Email: email, Password: password, Request: from(ip)})
+	if err != nil {
+		e.t.Fatalf("sign-in of %s from %s: %v", email, ip, err)
+	}
+	return g
+}
+
+// alive is the error of the session token of g.
+func (e *env) alive(g *counterfoil.Grant) error {
+	_, err := e.auth.Authenticate(context.Background(), g.SessionToken.Reveal())
+	return err
+}
+
+// inTurn are addresses of many networks, no two in one /24.
+func inTurn(i int) string { return fmt.Sprintf("%d.%d.%d.9", 11+i>>16, i>>8&255, i&255) }
