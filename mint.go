@@ -206,11 +206,9 @@ func (a *Authority) payload(s *Session, epoch int64, audience string, iat, exp t
 		b = append(b, `,"scope":`...)
 		b = strictjson.AppendString(b, strings.Join(c.Scope, " "))
 	}
-	if len(c.Extra) > 0 {
-		var err error
-		if b, err = appendExtra(b, c.Extra); err != nil {
-			return nil, err
-		}
+	b, err := appendExtra(b, c.Extra)
+	if err != nil {
+		return nil, err
 	}
 	return append(b, '}'), nil
 }
@@ -227,6 +225,9 @@ func appendStrings(b []byte, list []string) []byte {
 }
 
 func appendExtra(b []byte, extra map[string]any) ([]byte, error) {
+	if len(extra) == 0 {
+		return b, nil
+	}
 	start := len(b)
 	for _, name := range slices.Sorted(maps.Keys(extra)) {
 		value, err := json.Marshal(extra[name])
