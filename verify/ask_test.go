@@ -110,6 +110,7 @@ func TestLiveJoinsOnlyAQuestionNotYetSent(t *testing.T) {
 		if n := sent.Load(); n != 3 {
 			t.Errorf("%d questions, want 3", n)
 		}
+		synctest.Wait()
 		if len(a.queues) != 0 {
 			t.Errorf("%d queues are left", len(a.queues))
 		}

@@ -222,7 +222,7 @@ func (r *remoteKeys) refetch(ctx context.Context, now time.Time) error {
 }
 
 func (r *remoteKeys) fly(flight chan struct{}) {
-	if _, err := r.loadKeys(r.ctx, r.set.Load().longest); err != nil {
+	if _, err := r.load(r.ctx); err != nil {
 		r.log.Warn("keys could not be fetched for an unknown kid", "authority", r.authority, "error", err)
 	}
 	r.mu.Lock()
@@ -274,17 +274,14 @@ func (r *remoteKeys) complain(err error) {
 }
 
 // load fetches the discovery document and the keys. It returns how long the
-// keys stay fresh.
+// keys stay fresh. Keys are never fetched without the document: the address may
+// have become another issuer's.
 func (r *remoteKeys) load(ctx context.Context) (time.Duration, error) {
+	at := r.clock() // what comes was true no earlier than this
 	longest, err := r.discover(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return r.loadKeys(ctx, longest)
-}
-
-func (r *remoteKeys) loadKeys(ctx context.Context, longest time.Duration) (time.Duration, error) {
-	at := r.clock() // what comes was true no earlier than this
 	doc, err := fetch(ctx, r.client, r.authority+"/.well-known/jwks.json", "application/jwk-set+json")
 	if err != nil {
 		return 0, err
