@@ -144,20 +144,30 @@ func findCompiler() error {
 // findCertificates looks where crypto/x509 looks on Linux. Without them
 // neither the Go module proxy nor npm can be asked.
 func findCertificates() error {
-	if runtime.GOOS != "linux" || os.Getenv("SSL_CERT_FILE") != "" || os.Getenv("SSL_CERT_DIR") != "" {
+	if runtime.GOOS != "linux" || os.Getenv("SSL_CERT_DIR") != "" {
 		return nil
 	}
-	for _, file := range []string{
+	_, err := certificateFile()
+	return err
+}
+
+// certificateFile returns the machine's file of certificate authorities.
+func certificateFile() (string, error) {
+	files := []string{
 		"/etc/ssl/certs/ca-certificates.crt",
 		"/etc/pki/tls/certs/ca-bundle.crt",
-		"/etc/ssl/cert.pem",
 		"/etc/ssl/ca-bundle.pem",
-	} {
+		"/etc/ssl/cert.pem",
+	}
+	if given := os.Getenv("SSL_CERT_FILE"); given != "" {
+		files = []string{given}
+	}
+	for _, file := range files {
 		if _, err := os.Stat(file); err == nil {
-			return nil
+			return file, nil
 		}
 	}
-	return errors.New("no file of certificate authorities")
+	return "", errors.New("no file of certificate authorities")
 }
 
 // findChromium returns the path of a Chromium or Chrome that starts.

@@ -54,6 +54,12 @@ func installNodeModules(ctx context.Context, dir string, log io.Writer) error {
 	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
 		return nil
 	}
+	env := os.Environ()
+	if file, err := certificateFile(); err == nil && os.Getenv("NODE_EXTRA_CA_CERTS") == "" {
+		// Node brings its own authorities; a network with one more has told
+		// the machine, not Node.
+		env = append(env, "NODE_EXTRA_CA_CERTS="+file)
+	}
 	var err error
 	for attempt := range 3 {
 		if attempt > 0 {
@@ -66,7 +72,7 @@ func installNodeModules(ctx context.Context, dir string, log io.Writer) error {
 		}
 		fmt.Fprintln(log, "$ npm ci")
 		cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, log, log
 		cmd.WaitDelay = 10 * time.Second
 		if err = cmd.Run(); err == nil {
 			return os.WriteFile(stamp, []byte(want), 0o644)

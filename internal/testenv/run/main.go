@@ -42,13 +42,14 @@ func run() int {
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "testenv: interrupted")
 		return 130
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return exit.ExitCode()
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "testenv:", err)
-		return 1
+	case err == nil:
+		return 0
 	}
-	return 0
+	fmt.Fprintln(os.Stderr, "testenv:", err)
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return exit.ExitCode()
+	}
+	return 1
 }
 
 func dispatch(ctx context.Context, args []string) error {

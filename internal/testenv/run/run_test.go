@@ -41,8 +41,8 @@ func TestFailedStep(t *testing.T) {
 	}
 }
 
-// An interrupt ends a command and what it started: the pipe that all of them
-// write to closes.
+// An interrupt ends a command and what it started, even if they ignore the
+// first signal: the pipe that all of them write to closes.
 func TestInterruptEndsTheGroup(t *testing.T) {
 	r, _ := newRunner(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,7 +53,7 @@ func TestInterruptEndsTheGroup(t *testing.T) {
 		return len(p), nil
 	})
 	began := time.Now()
-	err := r.command(ctx, "", nil, "sh", "-c", "sleep 600 & echo running; wait")
+	err := r.command(ctx, "", nil, "sh", "-c", "trap '' INT; sleep 600 & echo running; wait")
 	if err == nil {
 		t.Error("an interrupted command succeeded")
 	}

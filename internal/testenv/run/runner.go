@@ -66,7 +66,15 @@ func (r *runner) command(ctx context.Context, dir string, extra []string, args .
 	// A group of its own: an interrupt comes from us, once, and the services
 	// outlive the tests that use them.
 	cmd.SysProcAttr = testenv.OwnGroup(nil, syscall.SIGTERM)
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	// On SIGINT go test removes its temporary files. Others ignore it: the
+	// background jobs of a shell, for one.
+	firmer := time.AfterFunc(time.Hour, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) })
+	firmer.Stop()
+	defer firmer.Stop()
+	cmd.Cancel = func() error {
+		firmer.Reset(2 * time.Second)
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+	}
 	cmd.WaitDelay = 15 * time.Second
 	var failures failureLines
 	out := io.MultiWriter(r.out, &failures)
