@@ -60,6 +60,11 @@ func (a *asker) ask(ctx context.Context, token string, c *Claims) error {
 	case <-mine.done:
 		return mine.err
 	case <-ctx.Done():
+	}
+	select {
+	case <-mine.done: // at the very same moment
+		return mine.err
+	default:
 		return because(ErrUnavailable, fmt.Errorf("live check: %w", ctx.Err()))
 	}
 }

@@ -1,11 +1,13 @@
 package verify
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -154,3 +156,25 @@ func newLocal(t testing.TB, change func(*Config, *Local)) *local {
 }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
+func decode64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// asn1 is the DER form of a signature r‖s.
+func asn1(signature []byte) []byte {
+	integer := func(b []byte) []byte {
+		b = bytes.TrimLeft(b, "\x00")
+		if b[0] >= 0x80 {
+			b = append([]byte{0}, b...)
+		}
+		return append([]byte{2, byte(len(b))}, b...)
+	}
+	body := append(integer(signature[:32]), integer(signature[32:])...)
+	return append([]byte{0x30, byte(len(body))}, body...)
+}
