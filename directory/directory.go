@@ -86,7 +86,7 @@ type Directory struct {
 	auth     *counterfoil.Authority
 	store    Store
 	cfg      Config
-	rules    passwordRules
+	rules    *passwordRules
 	hasher   *hasher
 	throttle *throttle
 	turns    *turnstile
@@ -100,26 +100,16 @@ func New(auth *counterfoil.Authority, store Store, config Config) (*Directory, e
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	d := &Directory{
-		auth: auth, store: store, cfg: config, log: config.Logger,
-		rules: passwordRules{
-			minLength: config.MinPasswordLength, words: make(map[string]bool), banned: make(map[string]bool),
-			breached: config.Breached, mustAsk: config.BreachedRequired, log: config.Logger,
-		},
+	rules, err := newPasswordRules(config)
+	if err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	return &Directory{
+		auth: auth, store: store, cfg: config, rules: rules, log: config.Logger,
 		hasher:   newHasher(config.Hash, config.MaxParallelHashes, config.MaxQueuedHashes),
 		throttle: &throttle{Throttle: config.Throttle, store: store, now: auth.Now, log: config.Logger},
 		turns:    newTurnstile(min(throughPair, config.Throttle.Pair.Free, config.Throttle.Session.Free), waitingPair),
-	}
-	words := io.MultiReader(strings.NewReader(commonWords), strings.NewReader("\n"+strings.Join(config.ContextWords, "\n")))
-	if err := readWords(words, d.rules.words); err != nil {
-		return nil, fmt.Errorf("directory: %w", &counterfoil.FieldError{Field: "ContextWords", Message: err.Error()})
-	}
-	if config.BannedPasswords != nil {
-		if err := readWords(config.BannedPasswords, d.rules.banned); err != nil {
-			return nil, fmt.Errorf("directory: %w", &counterfoil.FieldError{Field: "BannedPasswords", Message: err.Error()})
-		}
-	}
-	return d, nil
+	}, nil
 }
 
 func (c Config) withDefaults() Config {

@@ -20,7 +20,8 @@ const (
 // key by which it is unique: the same in lower case, local part and domain.
 // RFC 5321 lets a server tell upper from lower case in the local part; people
 // and real servers do not. Dots and +tags stay, look-alike letters and the
-// two spellings of an international domain are not unified.
+// two spellings of an international domain are not unified. Send mail to the
+// kept address, never to what somebody typed to be found by.
 //
 // The check is for shape only: at most 254 bytes, one @ outside quotes (quoted
 // local parts are refused), no spaces or control characters. Whether mail
@@ -36,9 +37,12 @@ func NormalEmail(address string) (email, key string, err error) {
 	if !utf8.ValidString(address) {
 		return bad("must be valid UTF-8")
 	}
-	email = norm.NFC.String(strings.TrimSpace(address))
-	// Lower-casing can leave a letter and its mark apart (İ becomes i and a
-	// dot), so the key is composed again.
+	address = strings.TrimSpace(address)
+	if strings.ContainsFunc(address, becomesASCII) {
+		return bad("must not contain a character that stands for an ASCII one")
+	}
+	email = norm.NFC.String(address)
+	// Lower-casing can leave a letter and its mark apart, so the key is composed again.
 	key = norm.NFC.String(strings.ToLower(email))
 	if email == "" {
 		return bad("is required")
@@ -63,6 +67,17 @@ func NormalEmail(address string) (email, key string, err error) {
 		}
 	}
 	return email, key, nil
+}
+
+// becomesASCII finds characters like the Kelvin sign or the dotted capital I:
+// normalised they are k and i, so that somebody else's address would have the
+// key of the user's.
+func becomesASCII(r rune) bool {
+	if r < utf8.RuneSelf {
+		return false
+	}
+	normal := norm.NFC.String(strings.ToLower(norm.NFC.String(string(r))))
+	return strings.ContainsFunc(normal, func(r rune) bool { return r < utf8.RuneSelf })
 }
 
 func notInAddress(r rune) bool {

@@ -1,4 +1,4 @@
-package directory
+package directory_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/directory"
 	"github.com/counterfoil/counterfoil/memstore"
 )
 
@@ -21,7 +22,7 @@ const (
 )
 
 // cheap is the weakest hash that New takes; most tests are about other things.
-var cheap = Argon2id{Memory: minMemory, Time: 2, Parallelism: 1}
+var cheap = directory.Argon2id{Memory: 19 << 10, Time: 2, Parallelism: 1}
 
 // clock is a clock that tests move.
 type clock struct {
@@ -45,25 +46,24 @@ func (c *clock) advance(d time.Duration) {
 
 // env is a directory over a real authority and a real store, with a clock of its own.
 type env struct {
-	*Directory
+	*directory.Directory
 	t     *testing.T
 	auth  *counterfoil.Authority
-	users Store
+	users directory.Store
 	clock *clock
 	log   *bytes.Buffer
 }
 
 // setup makes an env whose hash is fast: the parameters are put in behind
 // New, which takes none that weak.
-func setup(t *testing.T, change func(*Config)) *env {
+func setup(t *testing.T, change func(*directory.Config)) *env {
 	t.Helper()
 	e := setupSlow(t, change)
-	e.hasher.params = Argon2id{Memory: 64, Time: 1, Parallelism: 1}
-	e.hasher.dummy = unmatchable(e.hasher.params)
+	e.HashFast()
 	return e
 }
 
-func setupSlow(t *testing.T, change func(*Config)) *env {
+func setupSlow(t *testing.T, change func(*directory.Config)) *env {
 	t.Helper()
 	e := &env{t: t, clock: newClock(), log: &bytes.Buffer{}}
 	store := memstore.New(memstore.Clock(e.clock.now))
@@ -87,13 +87,13 @@ func authority(t *testing.T, store counterfoil.Store, c *clock) *counterfoil.Aut
 }
 
 // node is one more directory over the same store.
-func (e *env) node(change func(*Config)) *Directory {
+func (e *env) node(change func(*directory.Config)) *directory.Directory {
 	e.t.Helper()
-	cfg := Config{Hash: cheap, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: e.log}, nil))}
+	cfg := directory.Config{Hash: cheap, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: e.log}, nil))}
 	if change != nil {
 		change(&cfg)
 	}
-	d, err := New(e.auth, e.users, cfg)
+	d, err := directory.New(e.auth, e.users, cfg)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -121,9 +121,9 @@ func from(ip string) *http.Request {
 }
 
 // user adds a user with goodPassword.
-func (e *env) user(email string) User {
+func (e *env) user(email string) directory.User {
 	e.t.Helper()
-	u, err := e.Create(e.t.Context(), NewUser{Email: email, Password: goodPassword})
+	u, err := e.Create(e.t.Context(), directory.NewUser{Email: email, Password: goodPassword})
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -131,13 +131,13 @@ func (e *env) user(email string) User {
 }
 
 func (e *env) try(email, password, ip string) error {
-	_, err := e.SignIn(e.t.Context(), SignIn{Email: email, Password: password, Request: from(ip)})
+	_, err := e.SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
 	return err
 }
 
 func (e *env) grant(email, password, ip string) *counterfoil.Grant {
 	e.t.Helper()
-	g, err := e.SignIn(e.t.Context(), SignIn{Email: email, Password: password, Request: from(ip)})
+	g, err := e.SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
 	if err != nil {
 		e.t.Fatalf("sign-in of %s from %s: %v", email, ip, err)
 	}

@@ -29,11 +29,28 @@ const breachTimeout = 2 * time.Second
 // composition and no expiry (NIST SP 800-63B-4 section 3.1.1.2).
 type passwordRules struct {
 	minLength int
-	words     map[string]bool // guessed first; lower case, at least four letters
+	words     map[string]bool // guessed first; lower case, at least three letters
 	banned    map[string]bool // whole passwords, lower case
 	breached  func(ctx context.Context, password string) (bool, error)
 	mustAsk   bool // an error of breached refuses the password
 	log       *slog.Logger
+}
+
+func newPasswordRules(c Config) (*passwordRules, error) {
+	r := &passwordRules{
+		minLength: c.MinPasswordLength, words: make(map[string]bool), banned: make(map[string]bool),
+		breached: c.Breached, mustAsk: c.BreachedRequired, log: c.Logger,
+	}
+	words := io.MultiReader(strings.NewReader(commonWords), strings.NewReader("\n"+strings.Join(c.ContextWords, "\n")))
+	if err := readWords(words, r.words); err != nil {
+		return nil, &counterfoil.FieldError{Field: "ContextWords", Message: err.Error()}
+	}
+	if c.BannedPasswords != nil {
+		if err := readWords(c.BannedPasswords, r.banned); err != nil {
+			return nil, &counterfoil.FieldError{Field: "BannedPasswords", Message: err.Error()}
+		}
+	}
+	return r, nil
 }
 
 // normalPassword gives the form that is hashed: NFC, so that keyboards that
@@ -104,17 +121,15 @@ func contextWords(emailKey string) map[string]bool {
 	if !ok {
 		return words
 	}
-	words[emailKey], words[domain] = true, true
-	if utf8.RuneCountInString(local) >= 3 {
-		words[local] = true
+	parts := strings.FieldsFunc(local, notWord)
+	words[emailKey], words[domain], words[local], words[strings.Join(parts, "")] = true, true, true, true
+	for _, part := range append(parts, strings.FieldsFunc(domain, notWord)...) {
+		words[part] = true
 	}
-	for _, part := range strings.FieldsFunc(emailKey, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		if utf8.RuneCountInString(part) >= 4 {
-			words[part] = true
-		}
-	}
-	return words
+	return words // wordAt takes none of less than three letters
 }
+
+func notWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 
 // minUnits is the least number of units that a guesser must get right.
 const minUnits = 6

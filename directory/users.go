@@ -113,7 +113,7 @@ type Change struct {
 
 // Update changes a user, and in the same transaction what follows: other
 // roles or scopes make the access tokens stale, so that the next call carries
-// the new ones; disabling and another address sign the user out everywhere.
+// the new ones; disabling and another address sign the user out everywhere (unless that was done: the sessions keep the reason of their end).
 // Another address also makes a reset token void that went to the old one.
 // Errors: [*counterfoil.FieldError], [counterfoil.ErrNotFound],
 // [counterfoil.ErrConflict] when the address is taken, [verify.ErrUnavailable].
@@ -160,7 +160,7 @@ func (d *Directory) follows(before, after *User, change Change) *counterfoil.Adv
 	case after.Rights.Disabled && !before.Rights.Disabled:
 		a.SignOut = true
 		a.End = counterfoil.End{Reason: counterfoil.Disabled, Actor: change.Actor}
-	case after.EmailKey != before.EmailKey && !change.KeepSessions:
+	case after.EmailKey != before.EmailKey && !change.KeepSessions && !before.Rights.Disabled:
 		a.SignOut = true
 		a.End = counterfoil.End{Reason: EmailChanged, Actor: change.Actor}
 	case sameRights(before.Rights, after.Rights):
