@@ -159,6 +159,9 @@ var catalogDuties = []duty{
 		e.addKey("a", counterfoil.KeyActive)
 		want := e.ring()
 		spoiled := e.ring()
+		if len(spoiled.Keys) != 1 {
+			t.Fatalf("got %d keys, want one", len(spoiled.Keys))
+		}
 		spoiled.Keys[0].Public[0], spoiled.Keys[0].ID = 99, "x"
 		sameRing(t, "Keys", e.ring(), want)
 	}},

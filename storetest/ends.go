@@ -147,6 +147,24 @@ var endDuties = []duty{
 		sameEnd(t, "the first end stays", e.snapshot(leaf.ID).Session.End, at)
 		e.wantLogged(0, append(first.Revocations, second.Revocations...))
 	}},
+	{"End comes to its end in a circle of parents", func(t *testing.T, e *env) {
+		parent := e.session("ann")
+		parent.IdleTimeout = time.Minute
+		e.insert(parent)
+		c := e.insert(e.child(parent, "ann"))
+		e.clock.move(10 * time.Minute)
+		e.purge(e.clock.now(), 10)
+		again := e.child(c, "ann")
+		again.ID = parent.ID // a purged ID that somebody uses again
+		if _, err := e.sessions.Insert(e.ctx, again); err != nil {
+			return
+		}
+		ended := e.end(c.ID)
+		e.wantRevoked(c.ID, "it was ended")
+		e.wantRevoked(again.ID, "derived from a session that ended")
+		e.wantOneEntryEach(ended.Revocations, 2)
+		e.wantLogged(0, ended.Revocations)
+	}},
 	{"End cascades through many", func(t *testing.T, e *env) {
 		root := e.start("ann")
 		const n = 150

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	mathrand "math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -278,14 +279,18 @@ func (e *env) wantErr(what string, err, want error) {
 	}
 }
 
-// parallel runs the functions at once, from a common start, and waits for
-// them. They report by t.Error, never by t.Fatal.
+// parallel runs the functions at once, from a common start but each after a
+// little chance delay so that every order comes up, and waits for them. They
+// report by t.Error, never by t.Fatal.
 func parallel(fns ...func()) {
 	var done sync.WaitGroup
 	start := make(chan struct{})
 	for _, fn := range fns {
 		done.Go(func() {
 			<-start
+			for range mathrand.IntN(30) {
+				runtime.Gosched()
+			}
 			fn()
 		})
 	}

@@ -240,8 +240,11 @@ var userDuties = []duty{
 	{"Users share no memory with callers", func(t *testing.T, e *env) {
 		u := e.create("ann@example.com")
 		got := e.readUser(u.ID)
-		u.Rights.Roles[0], got.Rights.Roles[0] = "x", "x"
 		sub := e.subject(u.ID)
+		if len(got.Rights.Roles) != 1 || len(sub.Roles) != 1 {
+			t.Fatalf("got roles %q of the user and %q of the subject, want one each", got.Rights.Roles, sub.Roles)
+		}
+		u.Rights.Roles[0], got.Rights.Roles[0] = "x", "x"
 		sameList(t, "User", e.readUser(u.ID).Rights.Roles, []string{"user"})
 		sameList(t, "Subject", sub.Roles, []string{"user"})
 		sub.Roles[0] = "x"
