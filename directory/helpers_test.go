@@ -47,7 +47,7 @@ func (c *clock) advance(d time.Duration) {
 // env is a directory over a real authority and a real store, with a clock of its own.
 type env struct {
 	*directory.Directory
-	t     *testing.T
+	t     testing.TB
 	auth  *counterfoil.Authority
 	users directory.Store
 	clock *clock
@@ -58,22 +58,53 @@ type env struct {
 // New, which takes none that weak.
 func setup(t *testing.T, change func(*directory.Config)) *env {
 	t.Helper()
-	e := setupSlow(t, change)
+	e := newEnv(t, change)
 	e.HashFast()
 	return e
 }
 
-func setupSlow(t *testing.T, change func(*directory.Config)) *env {
+func newEnv(t testing.TB, change func(*directory.Config)) *env {
 	t.Helper()
 	e := &env{t: t, clock: newClock(), log: &bytes.Buffer{}}
 	store := memstore.New(memstore.Clock(e.clock.now))
-	e.users = store.Users()
+	e.users = &paused{Store: store.Users()}
 	e.auth = authority(t, store, e.clock)
 	e.Directory = e.node(change)
 	return e
 }
 
-func authority(t *testing.T, store counterfoil.Store, c *clock) *counterfoil.Authority {
+// paused is the real store; at lets a test do something between two reads.
+type paused struct {
+	directory.Store
+	at func(point string)
+	// epoch, when set, is read with each user, in one snapshot with it as
+	// long as nothing else is going on.
+	epoch func(id string) int64
+}
+
+func (p *paused) point(name string) {
+	if p.at != nil {
+		p.at(name)
+	}
+}
+
+func (p *paused) ByEmail(ctx context.Context, key string) (directory.User, error) {
+	u, err := p.Store.ByEmail(ctx, key)
+	if p.epoch != nil && err == nil {
+		u.Epoch = p.epoch(u.ID)
+	}
+	p.point("after ByEmail")
+	return u, err
+}
+
+func (p *paused) User(ctx context.Context, id string) (directory.User, error) {
+	p.point("before User")
+	u, err := p.Store.User(ctx, id)
+	p.point("after User")
+	return u, err
+}
+
+func authority(t testing.TB, store counterfoil.Store, c *clock) *counterfoil.Authority {
 	t.Helper()
 	auth, err := counterfoil.New(t.Context(), store, counterfoil.Config{
 		Issuer: "https://app.example", Audiences: []string{"app"}, Clock: c.now,

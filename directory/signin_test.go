@@ -130,6 +130,53 @@ func TestSEC82Rehash(t *testing.T) {
 	}
 }
 
+// The same at each point between two reads, with a store that reads the epoch
+// with the user and with one that does not.
+func TestSignInOrderOfReads(t *testing.T) {
+	for _, c := range []struct {
+		point    string
+		together bool
+	}{{"after ByEmail", false}, {"before User", false}, {"after User", false}, {"after ByEmail", true}} {
+		e := setup(t, nil)
+		u := e.user("ada@example.com")
+		token, _, err := e.NewPasswordReset(t.Context(), u.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := e.users.(*paused)
+		if c.together {
+			store.epoch = func(id string) int64 {
+				epoch, err := e.auth.Epoch(context.Background(), id)
+				if err != nil {
+					t.Error(err)
+				}
+				return epoch
+			}
+		}
+		passed := false
+		store.at = func(point string) {
+			if point != c.point || passed {
+				return
+			}
+			passed = true
+			if err := e.ResetPassword(context.Background(), token.Reveal(), otherPassword, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := e.try("ada@example.com", goodPassword, "192.0.2.1"); !errors.Is(err, counterfoil.ErrInvalidCredentials) {
+			t.Errorf("%+v: the old password signed in: %v", c, err)
+		}
+		if !passed {
+			t.Errorf("%+v: never came to that point", c)
+		}
+		store.at = nil
+		if sessions, _, err := e.auth.Sessions(context.Background(), counterfoil.ListQuery{Subject: u.ID, Limit: 10}); err != nil || len(sessions) != 0 {
+			t.Errorf("%+v: %d sessions, %v", c, len(sessions), err)
+		}
+		e.grant("ada@example.com", otherPassword, "192.0.2.1")
+	}
+}
+
 // A sign-in that checked an old password does not survive the change,
 // whichever way the two interleave (protocol section 2).
 func TestSignInRacesPasswordChange(t *testing.T) {
