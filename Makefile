@@ -3,7 +3,6 @@
 GO          ?= go
 FUZZTIME    ?= 30s
 BENCHCOUNT  ?= 6
-GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TOOLS       := internal/tools
 
 .PHONY: help
@@ -37,12 +36,14 @@ fuzz: testenv ## every fuzz target for FUZZTIME (30s) each
 .PHONY: bench
 bench: testenv ## the benchmarks, BENCHCOUNT (6) times, into tmp/bench.txt, with a summary
 	$(GO) -C $(TOOLS) build -o ../../tmp/ golang.org/x/perf/cmd/benchstat
-	@tmp/testenv -- sh -c 'cd bench && $(GO) test -run "^$$" -bench . -benchmem -count $(BENCHCOUNT) ./...' > tmp/bench.txt || { cat tmp/bench.txt; exit 1; }
+	@tmp/testenv -- sh -c 'for dir in . bench; do \
+		test ! -d $$dir || $(GO) -C $$dir test -p 1 -run "^$$" -bench . -benchmem -count $(BENCHCOUNT) ./... || exit 1; done' > tmp/bench.txt || { cat tmp/bench.txt; exit 1; }
 	tmp/benchstat tmp/bench.txt
 
 .PHONY: vuln
 vuln: ## known vulnerabilities; needs the Go vulnerability database
-	$(GO) run $(GOVULNCHECK) ./...
+	$(GO) -C $(TOOLS) build -o ../../tmp/ golang.org/x/vuln/cmd/govulncheck
+	tmp/govulncheck ./...
 
 # The driver of the tests is built, not run with "go run", so that a signal
 # reaches it and it can stop what it started.
