@@ -1,0 +1,93 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/counterfoil/counterfoil"
+)
+
+// errClosed is what calls get after [Store.Close].
+var errClosed = errors.New("the store was closed")
+
+// errChanged says that the row was changed between reading and writing.
+var errChanged = errors.New("changed meanwhile")
+
+// SQLite result codes that this package acts on.
+const (
+	sqliteBusy   = 5
+	sqliteLocked = 6
+)
+
+// SQLite result codes that say the database cannot be used now.
+var sqliteUnavailable = map[int]bool{sqliteBusy: true, sqliteLocked: true,
+	7: true /* NOMEM */, 8: true /* READONLY */, 9: true /* INTERRUPT */, 10: true /* IOERR */, 11: true, /* CORRUPT */
+	13: true /* FULL */, 14: true /* CANTOPEN */, 15: true /* PROTOCOL */, 26: true /* NOTADB */}
+
+// sqliteCode returns the primary result code of a modernc.org/sqlite error, 0 when it is none.
+func sqliteCode(err error) int {
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		return coded.Code() & 0xff
+	}
+	return 0
+}
+
+func sqliteIsBusy(err error) bool {
+	code := sqliteCode(err)
+	return code == sqliteBusy || code == sqliteLocked
+}
+
+// sqlState returns the five characters of a PostgreSQL error, "" when it is none.
+func sqlState(err error) string {
+	var stated interface{ SQLState() string }
+	if errors.As(err, &stated) {
+		return stated.SQLState()
+	}
+	return ""
+}
+
+// repeatable says that PostgreSQL undid the transaction because of what ran
+// beside it: a serialization failure or a deadlock.
+func repeatable(err error) bool {
+	state := sqlState(err)
+	return state == "40001" || state == "40P01"
+}
+
+// unavailable says that the database could not be asked, as opposed to
+// having refused.
+func unavailable(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if errors.Is(err, errClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	if state := sqlState(err); state != "" {
+		switch state[:2] {
+		case "08", "53", "57", "58", "XX": // connection, resources, shutdown, system, internal
+			return state != "57014" // query_canceled
+		}
+		return state == "25006" // read-only: a standby, or a primary that was demoted
+	}
+	// database/sql has no value for this one.
+	return sqliteUnavailable[sqliteCode(err)] || strings.HasSuffix(err.Error(), "sql: database is closed")
+}
+
+// failed wraps err with what was being done.
+func failed(op string, err error) error {
+	if unavailable(err) && !errors.Is(err, counterfoil.ErrStoreUnavailable) {
+		return fmt.Errorf("sqlstore: %s: %w: %w", op, counterfoil.ErrStoreUnavailable, err)
+	}
+	return fmt.Errorf("sqlstore: %s: %w", op, err)
+}

@@ -1,0 +1,49 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/internal/revoked"
+)
+
+// feed is counterfoil.FeedLog.
+type feed struct{ *Store }
+
+var _ counterfoil.FeedLog = feed{}
+
+// Read returns what is committed. On PostgreSQL a lower position may still
+// appear after a higher one.
+func (f feed) Read(ctx context.Context, after int64, limit int) (entries []counterfoil.Revocation, err error) {
+	if limit < 1 {
+		return nil, failed("read the feed log", errors.New("limit must be at least 1"))
+	}
+	err = f.engine.view(ctx, func(on runner) error {
+		entries = nil
+		return each(ctx, on, func(r *row) error {
+			e := counterfoil.Revocation{Position: r.int()}
+			if kind := r.text(); len(kind) == 1 {
+				e.Kind = revoked.Kind(kind[0])
+			}
+			e.ID, e.StaleBelow, e.RevokedBelow, e.Except, e.Until = r.text(), r.int(), r.int(), r.text(), r.time()
+			entries = append(entries, e)
+			return nil
+		}, `SELECT id, kind, ref, stale_below, revoked_below, except_sid, until FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	})
+	if err != nil {
+		return nil, failed("read the feed log", err)
+	}
+	return entries, nil
+}
+
+func (f feed) Head(ctx context.Context) (head counterfoil.FeedHead, err error) {
+	err = f.engine.view(ctx, func(on runner) error {
+		_, err := one(ctx, on, func(r *row) { head.Timeline, head.Position = r.int(), r.int() }, `SELECT timeline, {floor} FROM {meta}`)
+		return err
+	})
+	if err != nil {
+		return counterfoil.FeedHead{}, failed("read the head of the feed log", err)
+	}
+	return head, nil
+}
