@@ -1,0 +1,79 @@
+// The command counterfoil runs the authority as a server of its own and
+// operates its database. It is the library plus flags: every command opens the
+// same [counterfoil.Authority] that an application would embed.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"unicode"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	// The first signal asks; the second, with the default handling restored,
+	// ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}))
+}
+
+// app is what a command has of the world around it.
+type app struct {
+	stdin     io.Reader
+	stdout    io.Writer
+	stderr    io.Writer
+	lookupEnv func(string) (string, bool)
+}
+
+// run does one command and returns the exit code. What went wrong is one line
+// on stderr.
+func run(ctx context.Context, args []string, a *app) int {
+	err := dispatch(ctx, a, root(), args)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(a.stderr, "counterfoil: %s\n", oneLine(err.Error()))
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine makes a message fit for one line of a terminal (SEC-124): joined
+// errors are divided by semicolons, control characters are spelled out.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	return printable(text)
+}
+
+// printable spells out what a terminal would act on instead of showing it.
+func printable(text string) string {
+	if strings.IndexFunc(text, unprintable) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unprintable(r) {
+			quoted := fmt.Sprintf("%+q", r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }

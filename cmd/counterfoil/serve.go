@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/httpapi"
+)
+
+func serveCommand() *command {
+	return &command{
+		name:  "serve",
+		short: "Run the authority as a server",
+		long: `On SQLite the signing keys are sealed with FILE.seal beside the database, which is
+made on the first start: back it up, apart from the database. On PostgreSQL give
+--seal-file or COUNTERFOIL_SEAL (base64 of 32 bytes; several, newest first, by
+comma).
+
+SIGINT or SIGTERM: requests under way are finished, then it ends. A second one
+ends it at once.`,
+		examples: []string{
+			"counterfoil serve --dev",
+			"counterfoil serve --issuer https://app.example --trusted-proxies 127.0.0.1",
+			"counterfoil serve --listen :443 --issuer https://auth.example --tls-cert cert.pem --tls-key key.pem",
+			"COUNTERFOIL_SEAL=… counterfoil serve --issuer https://auth.example --database postgres://app@db/app",
+		},
+		setup: func(a *app, f *flags) func(context.Context, []string) error {
+			s := newServeFlags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := noArgs(args); err != nil {
+					return err
+				}
+				settings, err := s.settings(a)
+				if err != nil {
+					return err
+				}
+				return serve(ctx, a, settings)
+			}
+		},
+	}
+}
+
+// serveFlags are the flags as typed.
+type serveFlags struct {
+	flags *flags
+
+	listen, issuer, database, sealFile       textValue
+	tlsCert, tlsKey                          textValue
+	dev, longTokens                          boolValue
+	audiences, origins                       listValue
+	proxies                                  networksValue
+	clientID                                 *textValue
+	algorithm, profile                       string
+	logFormat, logLevel                      string
+	tokenLifetime, absolute, idle, retention durationValue
+	shutdownTimeout                          durationValue
+	connections                              intValue
+}
+
+func newServeFlags(f *flags) *serveFlags {
+	s := &serveFlags{
+		flags: f, listen: "127.0.0.1:8700", database: defaultDatabase,
+		algorithm: "ES256", profile: "consumer", logFormat: "text", logLevel: "info",
+		tokenLifetime: durationValue(time.Minute), retention: durationValue(30 * day),
+		shutdownTimeout: durationValue(10 * time.Second), connections: 10000,
+	}
+	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
+	f.add(&s.issuer, "issuer", "URL", "public URL, the iss of access tokens; on loopback http://ADDRESS when left out")
+	f.add(&s.database, "database", "URL", "sqlite:FILE or postgres://USER@HOST/NAME")
+	f.add(&s.sealFile, "seal-file", "FILE", "secret that seals the signing keys; FILE.seal beside a SQLite database when left out")
+	f.add(&s.dev, "dev", "", "try it out: memory only, loopback only, an API key printed once")
+	f.add(&s.tlsCert, "tls-cert", "FILE", "certificate chain, PEM; with --tls-key")
+	f.add(&s.tlsKey, "tls-key", "FILE", "private key, PEM")
+	f.add(&s.proxies, "trusted-proxies", "NETWORKS", "networks whose X-Forwarded-For is believed, by comma")
+	f.add(&s.audiences, "audience", "NAME", "service that access tokens may be for; several by comma, the first is the default (app when left out)")
+	s.clientID = clientIDFlag(f)
+	f.add(&choiceValue{&s.algorithm, []string{"ES256", "EdDSA"}}, "algorithm", "ALG", "signs access tokens: ES256 or EdDSA")
+	f.add(&s.tokenLifetime, "token-lifetime", "DURATION", "of access tokens, 30s to 5m")
+	f.add(&s.longTokens, "long-token-lifetime", "", "permit a --token-lifetime of up to 1h: a verifier that is cut off lets a revoked session in for so long")
+	f.add(&choiceValue{&s.profile, []string{"consumer", "business", "strict"}}, "profile", "NAME", "session lifetimes: consumer 30d, idle 7d; business 24h, 1h; strict 12h, 15m")
+	f.add(&s.absolute, "session-absolute", "DURATION", "session's life at most, in place of the profile's")
+	f.add(&s.idle, "session-idle", "DURATION", "session's life unused, in place of the profile's")
+	f.add(&s.retention, "retention", "DURATION", "how long ended sessions stay for audit")
+	f.add(&s.origins, "origin", "ORIGIN", "other origin whose pages may call with the cookie (CORS); several by comma")
+	f.add(&s.connections, "max-connections", "N", "at once; more wait")
+	f.add(&choiceValue{&s.logFormat, []string{"text", "json"}}, "log-format", "FORMAT", "text or json, on stderr")
+	f.add(&choiceValue{&s.logLevel, []string{"debug", "info", "warn", "error"}}, "log-level", "LEVEL", "debug, info, warn or error")
+	f.add(&s.shutdownTimeout, "shutdown-timeout", "DURATION", "how long requests under way may take to finish")
+	f.configFlag()
+	return s
+}
+
+// serveSettings are flags that hold together.
+type serveSettings struct {
+	listen      string
+	issuer      string // empty: made from the address that was listened on
+	config      counterfoil.Config
+	database    *database // nil with --dev
+	seal        *seal     // chosen once the port is ours
+	sealFile    string
+	sealText    string
+	certificate *tls.Certificate
+	origins     []string
+	proxies     []netip.Prefix
+	connections int
+	shutdown    time.Duration
+	log         *slog.Logger
+}
+
+func (s *serveFlags) settings(a *app) (*serveSettings, error) {
+	out := &serveSettings{
+		listen: string(s.listen), issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
+		sealFile: string(s.sealFile), connections: int(s.connections), shutdown: time.Duration(s.shutdownTimeout),
+	}
+	if _, _, err := net.SplitHostPort(out.listen); err != nil {
+		return nil, usagef("--listen %q: want ADDRESS:PORT, such as 127.0.0.1:8700 or :8700", out.listen)
+	}
+	if s.connections < 1 {
+		return nil, usagef("--max-connections %d: want at least 1", s.connections)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, usagef("--log-level %q: %v", s.logLevel, err)
+	}
+	out.log = newLogger(a.stderr, s.logFormat, level)
+	out.sealText, _ = a.lookupEnv(envPrefix + "SEAL")
+	for _, check := range []func(*serveSettings) error{s.checkDatabase, s.checkTLS, s.checkOrigins, s.checkIssuer} {
+		if err := check(out); err != nil {
+			return nil, err
+		}
+	}
+	out.config = s.config(out)
+	return out, nil
+}
+
+func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
+	if !s.dev {
+		out.database, err = parseDatabase(string(s.database))
+		return err
+	}
+	switch {
+	case s.flags.has("database"):
+		return usagef("--dev keeps everything in memory: leave out --database, or --dev")
+	case s.flags.has("seal-file") || out.sealText != "":
+		return usagef("--dev keeps everything in memory: leave out the seal, or --dev")
+	case !isLoopback(out.listen):
+		return usagef("--dev listens on loopback only, not on %s", out.listen)
+	}
+	return nil
+}
+
+func (s *serveFlags) checkTLS(out *serveSettings) error {
+	switch {
+	case s.tlsCert == "" && s.tlsKey == "":
+		return nil
+	case s.tlsCert == "":
+		return usagef("--tls-key wants --tls-cert")
+	case s.tlsKey == "":
+		return usagef("--tls-cert wants --tls-key")
+	}
+	pair, err := tls.LoadX509KeyPair(string(s.tlsCert), string(s.tlsKey))
+	if err != nil {
+		return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", s.tlsCert, s.tlsKey, err)
+	}
+	out.certificate = &pair
+	return nil
+}
+
+func (s *serveFlags) checkOrigins(out *serveSettings) error {
+	for _, origin := range out.origins {
+		if err := httpapi.CheckOrigin(origin); err != nil {
+			if field, ok := errors.AsType[*counterfoil.FieldError](err); ok {
+				return usagef("--origin: %s", field.Message)
+			}
+			return usagef("--origin: %v", err)
+		}
+	}
+	return nil
+}
+
+func (s *serveFlags) checkIssuer(out *serveSettings) error {
+	if out.issuer != "" {
+		return nil
+	}
+	switch {
+	case out.certificate != nil:
+		return usagef("--issuer is missing: the https URL under which users and services reach this server")
+	case !isLoopback(out.listen):
+		return usagef("--issuer is missing: the https URL under which users and services reach this server (on loopback it can be left out)")
+	}
+	return nil
+}
+
+func (s *serveFlags) config(out *serveSettings) counterfoil.Config {
+	lifetimes := map[string]counterfoil.Lifetimes{
+		"consumer": counterfoil.Consumer, "business": counterfoil.Business, "strict": counterfoil.Strict,
+	}[s.profile]
+	if s.absolute != 0 {
+		lifetimes.Absolute = time.Duration(s.absolute)
+		if s.idle == 0 {
+			lifetimes.Idle = min(lifetimes.Idle, lifetimes.Absolute)
+		}
+	}
+	if s.idle != 0 {
+		lifetimes.Idle = time.Duration(s.idle)
+	}
+	audiences := []string(s.audiences)
+	if len(audiences) == 0 {
+		audiences = []string{"app"}
+	}
+	return counterfoil.Config{
+		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), Algorithm: s.algorithm,
+		TokenLifetime: time.Duration(s.tokenLifetime), LongTokenLifetime: bool(s.longTokens),
+		Lifetimes: lifetimes, Retention: time.Duration(s.retention), TrustedProxies: out.proxies, Logger: out.log,
+	}
+}
+
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// issuerPath is the path of an issuer that has one, or empty.
+func issuerPath(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(u.Path, "/")
+}

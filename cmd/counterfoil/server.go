@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/directory"
+	"github.com/counterfoil/counterfoil/httpapi"
+	"github.com/counterfoil/counterfoil/memstore"
+)
+
+// serve runs the server until ctx ends. The port is taken first: whatever is
+// wrong, nothing is made before it is known that we are the one to serve.
+func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
+	listener, err := listen(ctx, s.listen)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// The server closes it too, which then is no failure.
+		if closing := listener.Close(); closing != nil && !errors.Is(closing, net.ErrClosed) {
+			err = errors.Join(err, closing)
+		}
+	}()
+	if s.issuer == "" {
+		s.issuer = "http://" + listener.Addr().String()
+		s.config.Issuer = s.issuer
+		s.log.Info("no --issuer given, and this is loopback", "issuer", s.issuer)
+	}
+	node, err := openNode(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.close()) }()
+	if s.database == nil {
+		if err := greet(ctx, a, node); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, listener, node)
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err == nil {
+		return listener, nil
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--listen %s: the port is in use: stop what uses it, or choose another", address)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("--listen %s: not permitted: ports below 1024 are the system's", address)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return nil, fmt.Errorf("--listen %s: %w", address, err)
+}
+
+// node is what serves: the authority, its users, and where they are kept.
+type node struct {
+	auth     *counterfoil.Authority
+	users    *directory.Directory
+	database *database // nil: memory
+}
+
+// close flushes and closes, the authority first.
+func (n *node) close() error {
+	err := n.auth.Close()
+	if n.database != nil {
+		err = errors.Join(err, n.database.close())
+	}
+	return err
+}
+
+func openNode(ctx context.Context, s *serveSettings) (*node, error) {
+	var users directory.Store
+	n := &node{database: s.database}
+	if s.database == nil {
+		store := memstore.New()
+		users = store.Users()
+		s.config.Seal = counterfoil.SealSecrets(make([]byte, 32)) // nothing is at rest
+		auth, err := counterfoil.New(ctx, store, s.config)
+		if err != nil {
+			return nil, flagError(err)
+		}
+		n.auth = auth
+	} else {
+		auth, err := openSealed(ctx, s)
+		if errors.Is(err, errSealAppeared) {
+			auth, err = openSealed(ctx, s) // with the other's seal
+		}
+		if err != nil {
+			return nil, errors.Join(err, s.database.close())
+		}
+		n.auth, users = auth, s.database.store.Users()
+	}
+	var err error
+	n.users, err = directory.New(n.auth, users, directory.Config{Logger: s.log})
+	if err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+// openSealed opens the authority over the database of --database. What the
+// library checks first, the configuration, fails before anything is made.
+func openSealed(ctx context.Context, s *serveSettings) (auth *counterfoil.Authority, err error) {
+	if s.seal, err = chooseSeal(s.database, s.sealFile, s.sealText); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.seal.discard()) }()
+	if err := s.database.connect(); err != nil {
+		return nil, err
+	}
+	s.config.Seal = s.seal.Seal
+	auth, err = counterfoil.New(ctx, sealedStore{s.database.store, s}, s.config)
+	if err != nil {
+		return nil, errors.Join(explainOpen(s, err), s.database.store.Close())
+	}
+	return auth, nil
+}
+
+// sealedStore opens the database, and keeps a new seal between that and the
+// making of keys.
+type sealedStore struct {
+	counterfoil.Store
+	s *serveSettings
+}
+
+func (g sealedStore) Open(ctx context.Context) error {
+	if err := g.s.database.create(ctx, false); err != nil {
+		return err
+	}
+	return g.s.seal.keep(ctx, g.Store.Catalog())
+}
+
+// explainOpen says what to do about an authority that did not open.
+func explainOpen(s *serveSettings, err error) error {
+	if missing, ok := errors.AsType[*missingSealError](err); ok {
+		return missing
+	}
+	if errors.Is(err, counterfoil.ErrWrongSeal) {
+		return fmt.Errorf("%s does not open the signing keys in %s: give the seal they were made with; nothing was changed", s.seal.where, s.database)
+	}
+	if field, ok := errors.AsType[*counterfoil.FieldError](err); ok && field.Field == "Seal" {
+		if s.seal.where == "COUNTERFOIL_SEAL" {
+			return fmt.Errorf("COUNTERFOIL_SEAL: %s", field.Message)
+		}
+		return errors.New(field.Message)
+	}
+	return flagError(err)
+}
+
+// run serves until ctx ends, then finishes what is under way.
+func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node) error {
+	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log))
+	server := httpapi.Server(underPath(issuerPath(s.issuer), handler))
+	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
+	bounded := newLimit(listener, s.connections)
+	scheme, accept := "http", server.Serve
+	if s.certificate != nil {
+		scheme = "https"
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.certificate}, MinVersion: tls.VersionTLS12}
+		accept = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	} else if !isLoopback(listener.Addr().String()) && len(s.proxies) == 0 {
+		s.log.Warn("plain http on an address that others can reach: passwords and tokens can be read on the way; give --tls-cert and --tls-key, or put a TLS proxy in front and name it with --trusted-proxies",
+			"listen", listener.Addr().String())
+	}
+	attrs := []any{
+		"listen", scheme + "://" + listener.Addr().String(), "issuer", s.issuer,
+		"database", s.where(), "version", readBuild().Version,
+	}
+	if s.seal != nil {
+		attrs = append(attrs, "seal", s.seal.where)
+		if s.seal.made != nil {
+			s.log.Info("made a seal for the signing keys: back it up, apart from the database", "file", s.seal.where)
+		}
+	}
+	s.log.Info("counterfoil is ready", attrs...)
+
+	failed := make(chan error, 1)
+	go func() { failed <- accept(bounded) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.log.Info("stopping: no new connections, requests under way are finished", "timeout", s.shutdown.String())
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.shutdown)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil {
+		s.log.Warn("some requests were not finished in time and are cut off", "error", err)
+		if err := server.Close(); err != nil {
+			return fmt.Errorf("stop: %w", err)
+		}
+	}
+	s.log.Info("stopped")
+	return nil
+}
+
+func (s *serveSettings) where() string {
+	if s.database == nil {
+		return "memory"
+	}
+	return s.database.String()
+}
+
+// underPath serves an issuer that has a path: its calls come with the path,
+// or without it from a proxy that took it off. The discovery document of such
+// an issuer has its well-known part before the path (RFC 8414 section 3.1).
+func underPath(path string, h http.Handler) http.Handler {
+	if path == "" {
+		return h
+	}
+	const discovery = "/.well-known/oauth-authorization-server"
+	stripped := http.StripPrefix(path, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, path+"/"):
+			stripped.ServeHTTP(w, r)
+		case r.URL.Path == discovery+path:
+			r2 := r.Clone(r.Context())
+			r2.URL.Path, r2.URL.RawPath = discovery, ""
+			h.ServeHTTP(w, r2)
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
+}
