@@ -149,6 +149,7 @@ func TestFileRules(t *testing.T) {
 		{"old math/rand", random, "a.go", "package p\nimport \"math/rand\"\n", "a.go imports math/rand:"},
 		{"math/rand/v2", random, "a.go", "package p\nimport r \"math/rand/v2\"\n", "a.go imports math/rand/v2"},
 		{"math/rand/v2 for jitter", random, "verify/wait.go", "package p\nimport \"math/rand/v2\"\n", ""},
+		{"math/rand/v2 in the store tests", random, "storetest/races.go", "package p\nimport \"math/rand/v2\"\n", ""},
 		{"math/rand in a test", random, "a_test.go", "package p\nimport \"math/rand\"\n", ""},
 
 		{"a long file", length, "a.go", long, "a.go has 501 lines"},

@@ -25,14 +25,12 @@ const (
 // longFiles may have more lines than mostLines, for the reason given.
 var longFiles = map[string]string{}
 
-// jitter may use math/rand/v2: there the numbers spread load or draw test
-// cases, and nobody gains by guessing them. All else takes crypto/rand.
+// jitter may use math/rand/v2: there the numbers spread load, and nobody
+// gains by guessing them. All else but tests takes crypto/rand.
 var jitter = map[string]string{
 	"mint.go":                "lifetimes and refresh times are shortened at random, so that clients do not come at once",
 	"verify/remote.go":       "spreads the repeated fetches of many verifiers",
 	"sqlstore/postgresql.go": "spreads the repetition of transactions that collided",
-	"storetest/env.go":       "seeds randomised tests, and prints the seed",
-	"storetest/races.go":     "draws the steps of randomised tests from a printed seed",
 }
 
 // loadTypes reads the compiled types of our packages in g.
@@ -75,7 +73,7 @@ func checkInterfaces(p *types.Package) (violations []string) {
 
 // checkRandom wants random numbers from crypto/rand, but for tests and jitter.
 func checkRandom(file string, source []byte, allowed map[string]string) (violations []string) {
-	if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+	if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || under(file, testOnly) {
 		return nil
 	}
 	f, err := parser.ParseFile(token.NewFileSet(), file, source, parser.ImportsOnly)
