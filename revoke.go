@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/opaque"
+	"github.com/counterfoil/counterfoil/verify"
 )
 
 // RevokeOption refines a revocation.
@@ -74,6 +75,10 @@ func (a *Authority) revokeSession(ctx context.Context, sessions SessionStore, si
 	})
 	if err != nil {
 		return nil, a.storeError("revoke session", err)
+	}
+	if !ended.Changed {
+		// Another node ended it before: this one's verifiers may not know yet.
+		return []Revocation{{Kind: verify.RevokeSession, ID: sid, Until: a.now().Add(a.retain())}}, nil
 	}
 	return ended.Revocations, nil
 }

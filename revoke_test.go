@@ -189,6 +189,20 @@ func TestRevocationsOutliveARestart(t *testing.T) {
 	wantErr(t, err, verify.ErrTokenRevoked)
 }
 
+func TestEndingWhatAnotherNodeEndedTellsThisOne(t *testing.T) {
+	store, seal := memstore.New(), newSeal()
+	use := func(c *counterfoil.Config) { c.Seal = seal }
+	here, there := open(t, store, use), open(t, store, use)
+	g := signIn(t, here, "alice")
+	for _, a := range []*counterfoil.Authority{here, there} {
+		if err := a.RevokeSession(t.Context(), g.Session.ID, counterfoil.SignedOut); err != nil {
+			t.Fatal(err)
+		}
+		_, err := check(t, a, g.AccessToken)
+		wantErr(t, err, verify.ErrTokenRevoked)
+	}
+}
+
 func TestFeedLogHasEachRevocationAndCleansItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New()

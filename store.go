@@ -65,14 +65,17 @@ type SessionStore interface {
 	// Insert adds a session, and its subject's row when that is new. With
 	// s.Epoch0 zero the subject's present epoch is taken. It returns the
 	// snapshot of the moment of the insert. ErrSignedOutMeanwhile when
-	// Epoch0 is below SignedOutBelow, ErrSubjectDisabled when disabled.
+	// Epoch0 is below SignedOutBelow, ErrSubjectDisabled when disabled. An
+	// Epoch0 above the subject's epoch counts as the present one. A session
+	// whose ParentID has ended is refused (ErrSessionRevoked); ErrConflict
+	// when the ID is taken.
 	Insert(ctx context.Context, s Session) (Snapshot, error)
 	// Update changes one session by compare and swap: fn sees the present
 	// row and may be called again when another update came between. With
 	// stale true the subject's epoch grows by one in the same transaction,
 	// so that access tokens minted before are answered with token_stale.
 	// fn's error ends the update and is returned as it is. The ID, Subject,
-	// ClientID, ParentID, CreatedAt and End of a session do not change here.
+	// ClientID, ParentID, CreatedAt, Epoch0 and End of a session do not change here.
 	Update(ctx context.Context, id string, retain time.Duration, fn func(*Session) (stale bool, err error)) (Session, []Revocation, error)
 	// End ends one session and those derived from it, one feed entry each.
 	// Ending an ended session changes nothing and is no error.
@@ -89,7 +92,8 @@ type SessionStore interface {
 	// goes back, ended sessions stay as they are, unknown ids are skipped.
 	Touch(ctx context.Context, touches []Touch) error
 	// Purge deletes at most limit sessions that ended or expired before the
-	// given time, and returns how many it deleted.
+	// given time, and returns how many it deleted. A time after the store's
+	// clock counts as the store's, so that no wrong clock deletes what lives.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
@@ -117,6 +121,7 @@ type Advance struct {
 	End     End
 	// Keep, when set with SignOut, is the one session that goes on if it had
 	// not ended: its Epoch0 becomes the new epoch in the same transaction.
+	// Another subject's session is never kept.
 	Keep *Keep
 	// Rights, when set, replaces the subject's in the same transaction.
 	Rights *Rights
@@ -163,8 +168,9 @@ type FeedLog interface {
 	Read(ctx context.Context, after int64, limit int) ([]Revocation, error)
 	// Head returns the timeline and the highest position ever given.
 	Head(ctx context.Context) (FeedHead, error)
-	// Prune deletes at most limit entries whose Until is past. Positions are
-	// never given again; key entries never leave.
+	// Prune deletes at most limit entries whose Until is before the given
+	// time, and before the store's own. Positions are never given again; key
+	// entries never leave.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
