@@ -89,6 +89,7 @@ func TestSEC88LockOut(t *testing.T) {
 func TestSEC88OneNetwork(t *testing.T) {
 	e := setup(t, nil)
 	e.user("ada@example.com")
+	e.grant("ada@example.com", goodPassword, "2001:db8:7:7::1")
 	guesses := 0
 	for i := range 24 * 360 {
 		// SEC-89: other addresses of one /64 are one network.
