@@ -80,7 +80,7 @@ func readOrMakeSeal(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make seal file: %w", err)
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // the link below stays
 	_, err = tmp.WriteString(text)
 	err = errors.Join(err, tmp.Sync(), tmp.Close())
 	if err != nil {
@@ -94,8 +94,8 @@ func readOrMakeSeal(path string) (string, error) {
 		return "", fmt.Errorf("make seal file: %w", err)
 	}
 	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		dir.Sync() // best effort: not every platform can sync a folder
-		dir.Close()
+		_ = dir.Sync() // best effort: not every platform can sync a folder
+		_ = dir.Close()
 	}
 	return text, nil
 }
