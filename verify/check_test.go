@@ -359,14 +359,14 @@ func FuzzClaims(f *testing.F) {
 		// What we read is what encoding/json reads, though it folds names.
 		var std struct {
 			Iss, Sub, Sid, Jti string
-			Client_id          string
+			ClientID           string `json:"client_id"`
 			Iat, Exp, Epoch    int64
 			Roles              []string
 		}
 		if err := json.Unmarshal(payload, &std); err != nil {
 			t.Fatalf("%s: %v", payload, err)
 		}
-		if std.Iss != c.Issuer || std.Sub != c.Subject || std.Sid != c.SessionID || std.Jti != c.ID || std.Client_id != c.ClientID ||
+		if std.Iss != c.Issuer || std.Sub != c.Subject || std.Sid != c.SessionID || std.Jti != c.ID || std.ClientID != c.ClientID ||
 			std.Iat != c.IssuedAt.Unix() || std.Exp != c.ExpiresAt.Unix() || std.Epoch != c.Epoch || fmt.Sprint(std.Roles) != fmt.Sprint(c.Roles) {
 			t.Fatalf("%s\n%+v\n%+v", payload, c, std)
 		}
