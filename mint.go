@@ -126,10 +126,19 @@ func (c *Claims) validate() error {
 	if err := (&Rights{Roles: c.Roles, Scope: c.Scope}).Validate(); err != nil {
 		return err
 	}
+	if len(c.Extra) == 0 {
+		return nil
+	}
+	folded := make(map[string]string, len(c.Extra))
 	for name := range c.Extra {
 		if name == "" || claimnames.Reserved(name) {
-			return &FieldError{"claims", fmt.Sprintf("%q is a registered or reserved claim name, choose another", name)}
+			return &FieldError{"claims", fmt.Sprintf("%.64q is a registered or reserved claim name, choose another", name)}
 		}
+		// Readers that ignore case would take one for the other (SEC-60).
+		if twin, ok := folded[strictjson.FoldsTo(name)]; ok {
+			return &FieldError{"claims", fmt.Sprintf("%.64q and %.64q differ in case only, rename one", min(name, twin), max(name, twin))}
+		}
+		folded[strictjson.FoldsTo(name)] = name
 	}
 	return nil
 }

@@ -293,6 +293,7 @@ func TestBadSignInsNameTheField(t *testing.T) {
 		{"claims", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"sub": "evil"}}},
 		{"claims", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"SUB": "evil"}}}, // SEC-61
 		{"claims", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"\u017Fub": "evil"}}},
+		{"claims", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"plan": 1, "Plan": 2}}}, // SEC-60
 		{"claims", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"big": strings.Repeat("x", 2000)}}},
 		{"claims.f", counterfoil.SignIn{Subject: "a", Extra: map[string]any{"f": func() {}}}},
 	} {
