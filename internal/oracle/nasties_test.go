@@ -7,20 +7,67 @@ const claims = `{"iss":"https://app.example","sub":"u1","aud":"orders","client_i
 
 const header = `{"alg":"ALG","kid":"KID","typ":"at+jwt"}`
 
+// but is claims with one piece written differently.
+func but(old, changed string) string {
+	if strings.Count(claims, old) != 1 {
+		panic(old + " is not in the claims once")
+	}
+	return strings.Replace(claims, old, changed, 1)
+}
+
 // nasties are signed with the right key. taken says how many of our readers
-// take them: 0 none, 1 the one that does not look into the payload, 2 both.
-// ALG and KID stand for the issuer's.
+// take them: 0 none, 1 the one that does not look into the payload, 2 all but
+// verify, which insists on claims too, 3 all. ALG and KID stand for the
+// issuer's.
 var nasties = []struct {
 	name, header, payload string
 	taken                 int
 }{
-	{"good", header, claims, 2},
-	{"good, spaced", ` { "typ" : "at+jwt" , "kid" : "KID" , "alg" : "ALG" } `, "\n" + claims + "\n", 2},
+	{"good", header, claims, 3},
+	{"good, spaced", ` { "typ" : "at+jwt" , "kid" : "KID" , "alg" : "ALG" } `, "\n" + claims + "\n", 3},
 	{"good, escaped names", `{"\u0061lg":"ALG","kid":"KID","t\u0079p":"at+jwt"}`, `{"s\u0075b":"u1"}`, 2},
 	{"good, another typ: the caller's to refuse", `{"alg":"ALG","kid":"KID","typ":"dpop+jwt"}`, claims, 2},
 	{"good, a folded claim: the caller's to refuse", header, `{"sub":"u1","x":{"SUB":"u2"}}`, 2},
 	{"good, deep", header, strings.Repeat(`{"a":`, 16) + "1" + strings.Repeat("}", 16), 2},
 	{"good, all kinds of values", header, `{"a":[1,-0,1.5e3,true,false,null,"\ud83d\ude00\u0000\/"],"b":{},"":[]}`, 2},
+
+	{"claims: aud a list of one", header, but(`"aud":"orders"`, `"aud":["orders"]`), 3},
+	{"claims: nbf past", header, but(`"iat"`, `"nbf":1763770000,"iat"`), 3},
+	{"claims: the application's own", header, but(`"roles"`, `"plan":{"of":["gold",1.50]},"roles"`), 3},
+	{"claims: no auth_time, amr, roles", header, but(`,"auth_time":1763760000,"amr":["pwd"]`, ""), 3},
+	{"claims: an escaped name and value", header, but(`"sub":"u1"`, `"s\u0075b":"\u0075\u0031"`), 3},
+	{"claims: expired within the leeway", header, but(`"iat":1763770000,"exp":1763770060`, `"iat":1763769000,"exp":1763770006`), 3},
+	{"claims: expired", header, but(`"iat":1763770000,"exp":1763770060`, `"iat":1763769000,"exp":1763770005`), 2},
+	{"claims: from the future", header, but(`"iat":1763770000`, `"iat":1763770016`), 2},
+	{"claims: nbf in the future", header, but(`"iat"`, `"nbf":1763770016,"iat"`), 2},
+	{"claims: lives too long", header, but(`"exp":1763770060`, `"exp":1763773601`), 2},
+	{"claims: exp before iat", header, but(`"exp":1763770060`, `"exp":1763770000`), 2},
+	{"claims: exp a string", header, but(`"exp":1763770060`, `"exp":"1763770060"`), 2},
+	{"claims: exp a fraction", header, but(`"exp":1763770060`, `"exp":1763770060.5`), 2},
+	{"claims: exp null", header, but(`"exp":1763770060`, `"exp":null`), 2},
+	{"claims: no exp", header, but(`,"exp":1763770060`, ""), 2},
+	{"claims: no iat", header, but(`"iat":1763770000,`, ""), 2},
+	{"claims: another iss", header, but("https://app.example", "https://app.example.evil"), 2},
+	{"claims: iss with a slash", header, but("https://app.example", "https://app.example/"), 2},
+	{"claims: another aud", header, but(`"aud":"orders"`, `"aud":"billing"`), 2},
+	{"claims: aud in capitals", header, but(`"aud":"orders"`, `"aud":"Orders"`), 2},
+	{"claims: two aud", header, but(`"aud":"orders"`, `"aud":["orders","billing"]`), 2},
+	{"claims: aud an empty list", header, but(`"aud":"orders"`, `"aud":[]`), 2},
+	{"claims: no aud", header, but(`"aud":"orders",`, ""), 2},
+	{"claims: no sub", header, but(`"sub":"u1",`, ""), 2},
+	{"claims: sub a number", header, but(`"sub":"u1"`, `"sub":1`), 2},
+	{"claims: no sid", header, but(`"sid":"3fZk81Yc0aHq72LmN4pRsT9v",`, ""), 2},
+	{"claims: no jti", header, but(`"jti":"j1",`, ""), 2},
+	{"claims: no client_id", header, but(`"client_id":"default",`, ""), 2},
+	{"claims: no epoch", header, but(`"epoch":1763700000000001,`, ""), 2},
+	{"claims: epoch with an exponent", header, but(`1763700000000001`, `1e15`), 2},
+	{"claims: roles a string", header, but(`["admin"]`, `"admin"`), 2},
+	{"claims: SUB beside sub", header, but(`"sub":"u1"`, `"sub":"u1","SUB":"u2"`), 2},
+	{"claims: EXP in place of exp", header, but(`"exp"`, `"EXP"`), 2},
+	{"claims: bound to a key", header, but(`"roles"`, `"cnf":{"jkt":"x"},"roles"`), 2},
+	{"typ JWT", `{"alg":"ALG","kid":"KID","typ":"JWT"}`, claims, 2},
+	{"typ AT+JWT", `{"alg":"ALG","kid":"KID","typ":"AT+JWT"}`, claims, 2},
+	{"typ with the media type's prefix", `{"alg":"ALG","kid":"KID","typ":"application/at+jwt"}`, claims, 2},
 
 	{"alg none", `{"alg":"none","kid":"KID","typ":"at+jwt"}`, claims, 0},
 	{"alg none, then the right one", `{"alg":"none","alg":"ALG","kid":"KID","typ":"at+jwt"}`, claims, 0},
