@@ -142,8 +142,8 @@ func (s *Store) exists(ctx context.Context, on runner, name string) (found bool,
 	if s.dialect == sqlite {
 		return one(ctx, on, func(*row) {}, `SELECT 1 FROM sqlite_master WHERE name = $1`, name)
 	}
-	_, err = one(ctx, on, func(r *row) { found = r.bool() }, `SELECT to_regclass($1::text) IS NOT NULL`, name)
-	return found, err
+	// Not to_regclass: it would believe a cache from before the lock was held.
+	return one(ctx, on, func(*row) {}, `SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname = $1 AND pg_catalog.pg_table_is_visible(c.oid)`, name)
 }
 
 // apply runs what is missing, in the transaction of on, which holds a lock
