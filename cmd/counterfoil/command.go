@@ -28,6 +28,7 @@ func root() *command {
 		short: "Sessions you can revoke, with tokens that verify anywhere.",
 		children: []*command{
 			serveCommand(),
+			demoCommand(),
 			apiKeyCommand(),
 			userCommand(),
 			sessionCommand(),

@@ -36,12 +36,32 @@ type app struct {
 	stdout    io.Writer
 	stderr    io.Writer
 	lookupEnv func(string) (string, bool)
+
+	out *sink // stdout, for what commands print
+}
+
+// sink remembers the first error, so that printing need not be checked line
+// by line: a full disk makes the command fail all the same.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	if s.err == nil {
+		_, s.err = s.w.Write(p)
+	}
+	return len(p), nil
 }
 
 // run does one command and returns the exit code. What went wrong is one line
 // on stderr.
 func run(ctx context.Context, args []string, a *app) int {
+	a.out = &sink{w: a.stdout}
 	err := dispatch(ctx, a, root(), args)
+	if err == nil && a.out.err != nil {
+		err = fmt.Errorf("write output: %w", a.out.err)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -55,8 +75,9 @@ func run(ctx context.Context, args []string, a *app) int {
 // oneLine makes a message fit for one line of a terminal (SEC-124): joined
 // errors are divided by semicolons, control characters are spelled out.
 func oneLine(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
-	return printable(text)
+	text = strings.TrimPrefix(strings.TrimSpace(text), "counterfoil: ")
+	text = strings.ReplaceAll(text, "\n\t", " ")
+	return printable(strings.ReplaceAll(text, "\n", "; "))
 }
 
 // printable spells out what a terminal would act on instead of showing it.

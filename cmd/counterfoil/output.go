@@ -20,7 +20,7 @@ type printer struct {
 }
 
 func newPrinter(a *app) *printer {
-	return &printer{w: a.stdout, colour: wantsColour(a), now: time.Now()}
+	return &printer{w: a.out, colour: wantsColour(a), now: time.Now()}
 }
 
 // wantsColour is true on a terminal only. NO_COLOR (no-color.org) and

@@ -115,6 +115,11 @@ func openNode(ctx context.Context, s *serveSettings) (*node, error) {
 // openSealed opens the authority over the database of --database. What the
 // library checks first, the configuration, fails before anything is made.
 func openSealed(ctx context.Context, s *serveSettings) (auth *counterfoil.Authority, err error) {
+	if s.database.isSQLite() {
+		if _, err := s.database.checkFile(); err != nil {
+			return nil, err
+		}
+	}
 	if s.seal, err = chooseSeal(s.database, s.sealFile, s.sealText); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,63 @@
+package demo
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+)
+
+//go:embed assets
+var files embed.FS
+
+var pageTemplate = template.Must(template.ParseFS(files, "assets/page.html"))
+
+// User is the user who is there from the start.
+type User struct {
+	Email      string
+	Passphrase string
+}
+
+// Ada is the user who is there from the start.
+var Ada = User{"ada@example.com", "paper boats on a green river"}
+
+// policy lets the page use its own files and call its own server, and nothing
+// else. Script cannot make markup from text (Trusted Types).
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+func secure(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+}
+
+// pages serves the page and its files.
+func (f *Front) pages(mux *http.ServeMux) error {
+	var page bytes.Buffer
+	if err := pageTemplate.Execute(&page, f); err != nil {
+		return err
+	}
+	assets, err := fs.Sub(files, "assets")
+	if err != nil {
+		return err
+	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		secure(w.Header())
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		// A write fails when the client has gone; there is nobody left to tell.
+		_, _ = w.Write(page.Bytes())
+	})
+	served := http.StripPrefix("/assets/", http.FileServerFS(assets))
+	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		served.ServeHTTP(w, r)
+	})
+	return nil
+}
