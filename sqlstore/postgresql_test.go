@@ -146,7 +146,15 @@ func TestSignOutDuringOpenSignIn(t *testing.T) {
 // The epoch that is told of a subject without a row must not reach the one
 // that a transaction still open will set, however far the feed has gone since.
 func TestFirstSignInDuringOpenFirstSignOut(t *testing.T) {
-	h := openTx(t)
+	t.Run("sign-out alone", func(t *testing.T) { firstSignIn(t, openTx(t)) })
+	t.Run("after a sign-in", func(t *testing.T) {
+		h := openTx(t)
+		insert(t, h.in, session("ann"))
+		firstSignIn(t, h)
+	})
+}
+
+func firstSignIn(t *testing.T, h *held) {
 	_, err := h.in.Advance(t.Context(), signOut("ann"))
 	h.must(err)
 	for range 20 {

@@ -340,7 +340,7 @@ func (s *Store) advance(ctx context.Context, on runner, a counterfoil.Advance) (
 
 // makeSubject makes the row where it is missing. On PostgreSQL the lock keeps
 // Subject from telling, until the commit, an epoch that an Advance in this
-// transaction would not reach.
+// transaction would not exceed.
 func (s *Store) makeSubject(ctx context.Context, on runner, id string) error {
 	if s.dialect == postgresql {
 		err := each(ctx, on, func(*row) error { return nil }, `SELECT pg_advisory_xact_lock(`+subjectLock+`)`, id)

@@ -14,7 +14,8 @@ import (
 
 // insertPostgreSQL locks the subject's row against any Advance until commit:
 // one that was first is seen, one that comes later sees the session, whose
-// epoch0 is then below its new signed_out_below.
+// epoch0 is then below its new signed_out_below. A new row is made under the
+// lock of makeSubject.
 func (s *sessions) insertPostgreSQL(ctx context.Context, on runner, add counterfoil.Session, values []any) (snap counterfoil.Snapshot, err error) {
 	var sub subject
 	var inserted bool
@@ -28,7 +29,8 @@ func (s *sessions) insertPostgreSQL(ctx context.Context, on runner, add counterf
 	}, `WITH old AS MATERIALIZED (
 			SELECT `+subjectColumns+` FROM {subjects} u WHERE u.id = $1 FOR SHARE OF u
 		), new AS (
-			INSERT INTO {subjects} AS u (id, epoch) SELECT $1, {floor} + 1 WHERE NOT EXISTS (SELECT 1 FROM old)
+			INSERT INTO {subjects} AS u (id, epoch) SELECT $1, {floor} + 1
+			WHERE CASE WHEN EXISTS (SELECT 1 FROM old) THEN false ELSE pg_advisory_xact_lock(`+subjectLock+`)::text IS NOT NULL END
 			ON CONFLICT (id) DO UPDATE SET epoch = u.epoch
 			RETURNING `+subjectColumns+`
 		), u AS (
