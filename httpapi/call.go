@@ -127,7 +127,9 @@ func (c *call) apiKey() (counterfoil.APIKey, error) {
 func (c *call) decode(in reflect.Value) error {
 	takes := c.route.takes
 	for name, field := range takes.path {
-		in.FieldByIndex(field.index).SetString(c.r.PathValue(name))
+		if err := field.setText(name, c.r.PathValue(name), in.FieldByIndex(field.index)); err != nil {
+			return err
+		}
 	}
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -80,8 +81,9 @@ func (in *inputs) decodeText(fields map[string]input, values url.Values, into re
 }
 
 func (f *input) setText(name, text string, v reflect.Value) error {
-	if !utf8.ValidString(text) {
-		return bad(name, "must be valid UTF-8")
+	_, secret := v.Interface().(password) // garbage in it is not the form's fault
+	if !secret && (!utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl)) {
+		return bad(name, "must be UTF-8 without control characters")
 	}
 	switch v.Kind() {
 	case reflect.String:
