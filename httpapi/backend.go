@@ -30,7 +30,7 @@ func backendRoutes(a *api) []route {
 			method: http.MethodPatch, path: "/sessions/{sid}", name: "changeSession", scope: counterfoil.ScopeSessions,
 			summary: "Change what the session's access tokens say, or how long it lives",
 			detail:  "Absent members stay. null gives roles, scope or claims back to the user's own. Access tokens minted before are answered with token_stale.",
-			faults:  []fault{faultNotFound},
+			faults:  []fault{faultNotFound, faultConflict},
 		}, changeSession),
 		handle(route{
 			method: http.MethodDelete, path: "/sessions/{sid}", name: "endSession", scope: counterfoil.ScopeSessions,
@@ -205,8 +205,12 @@ type changeSessionRequest struct {
 }
 
 func changeSession(c *call, in *changeSessionRequest) (session, error) {
-	if _, err := c.owned(in.SID); err != nil {
+	before, err := c.owned(in.SID)
+	if err != nil {
 		return session{}, err
+	}
+	if before.Status(c.auth.Now()) != counterfoil.StatusActive {
+		return session{}, &conflictError{"sid", "The session has ended."}
 	}
 	what := counterfoil.SessionChange{Roles: given(in.Roles), Scope: given(in.Scope), Extra: given(in.Claims)}
 	if in.MaxAge != nil {

@@ -178,6 +178,7 @@ func TestSessionOfBackend(t *testing.T) {
 	s.wants(s.backend("DELETE "+path, `{"reason":"x"}`), 400, `"field":"reason"`)
 	s.wants(s.backend("DELETE "+path, ""), 204)
 	s.wants(s.backend("DELETE "+path, ""), 204)
+	s.wants(s.backend("PATCH "+path, `{"roles":["c"]}`), 409, "conflict", `"field":"sid"`)
 	s.wants(s.backend("GET "+path, ""), 200, `"status":"revoked"`, `"reason":"revoked"`, `"actor":"`)
 	s.wants(s.backend("GET /v1/sessions/0123456789abcdefghijklmn", ""), 404, "not_found")
 	s.wants(s.backend("GET /v1/sessions/..%2f..%2fetc", ""), 404, "not_found")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
@@ -90,11 +92,12 @@ const inBody = "body"
 
 func (c *call) signIn(in *signInRequest) (directory.SignIn, error) {
 	client := in.ClientID
-	if c.clientID != "" {
-		if client != "" && client != c.clientID {
-			return directory.SignIn{}, &counterfoil.FieldError{Field: "client_id", Message: "must be " + c.clientID + " here"}
-		}
-		client = c.clientID
+	if client == "" {
+		client = c.clients[0]
+	}
+	// Before a user is made: a sign-up that fails must leave none.
+	if !slices.Contains(c.clients, client) {
+		return directory.SignIn{}, &counterfoil.FieldError{Field: "client_id", Message: "must be one of " + strings.Join(c.clients, ", ")}
 	}
 	return directory.SignIn{Email: in.Email, Password: string(in.Password), Request: c.r, ClientID: client}, nil
 }
@@ -183,6 +186,15 @@ func (c *call) session() (counterfoil.Session, error) {
 		return counterfoil.Session{}, &counterfoil.EndedError{Err: counterfoil.ErrSessionUnknown}
 	}
 	return s, err
+}
+
+// rightCookie refuses a session that came in another application's cookie.
+func (c *call) rightCookie() error {
+	if c.client == "" || c.alone() {
+		return nil
+	}
+	_, err := c.session()
+	return err
 }
 
 func thisSession(c *call, _ *struct{}) (session, error) {
@@ -274,7 +286,7 @@ type passwordRequest struct {
 }
 
 func changePassword(c *call, in *passwordRequest) (*grant, error) {
-	if _, err := c.session(); c.client != "" && err != nil {
+	if err := c.rightCookie(); err != nil {
 		return nil, err
 	}
 	g, err := c.users.ChangePassword(c.ctx(), c.token, string(in.Current), string(in.New), c.r)
@@ -289,7 +301,7 @@ type stepUpRequest struct {
 }
 
 func stepUp(c *call, in *stepUpRequest) (*grant, error) {
-	if _, err := c.session(); c.client != "" && err != nil {
+	if err := c.rightCookie(); err != nil {
 		return nil, err
 	}
 	g, err := c.users.StepUp(c.ctx(), c.token, string(in.Password), c.r)

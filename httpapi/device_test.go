@@ -25,6 +25,8 @@ func TestSignUpSetsCookie(t *testing.T) {
 	if c == nil || c.Name != cookie || !strings.HasPrefix(c.Value, "cf_st_") || c.MaxAge < 30*24*3600-5 || c.MaxAge > 30*24*3600 {
 		t.Fatalf("cookie %v", c)
 	}
+	s.wants(s.do(ask{method: "POST /v1/auth/sign-up", body: strings.Replace(credentials("bob@example.org"), "}", `,"client_id":"stranger"}`, 1)}), 400, `"field":"client_id"`)
+	s.wants(s.do(ask{method: "GET /v1/users?email=bob@example.org", bearer: s.key}), 200, `"users":[]`)
 	s.wants(s.do(ask{method: "POST /v1/auth/sign-up", body: credentials("ANN@example.org")}), 409, `"code":"conflict"`, `"field":"email"`)
 
 	in := s.wants(s.do(ask{method: "POST /v1/auth/sign-in", body: credentials("ann@example.org")}), 200, "!session_token")

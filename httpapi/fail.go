@@ -32,6 +32,11 @@ type notFoundError struct{ message string }
 
 func (e *notFoundError) Error() string { return e.message }
 
+// conflictError is 409 with a text of its own.
+type conflictError struct{ field, message string }
+
+func (e *conflictError) Error() string { return e.message }
+
 // fail answers with the problem that err stands for. It is the one place where
 // errors become answers. route may be nil.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, route *route, err error) {
@@ -83,6 +88,7 @@ func describe(route *route, err error) problem.Problem {
 		field    *counterfoil.FieldError
 		limited  *counterfoil.RateLimitedError
 		notFound *notFoundError
+		conflict *conflictError
 		refused  *verify.Error
 	)
 	switch {
@@ -106,6 +112,8 @@ func describe(route *route, err error) problem.Problem {
 		return problem.Problem{Status: http.StatusConflict, Code: codeConflict, Field: "subject", Detail: "The user is disabled."}
 	case errors.Is(err, counterfoil.ErrConflict):
 		return problem.Problem{Status: http.StatusConflict, Code: codeConflict, Field: "email", Detail: "This e-mail address has an account already."}
+	case errors.As(err, &conflict):
+		return problem.Problem{Status: http.StatusConflict, Code: codeConflict, Field: conflict.field, Detail: conflict.message}
 	case errors.As(err, &notFound):
 		return problem.Problem{Status: http.StatusNotFound, Code: codeNotFound, Detail: notFound.message}
 	case errors.Is(err, counterfoil.ErrNotFound):

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/httpapi"
 )
 
@@ -69,12 +70,14 @@ func TestHeadersOfEveryRoute(t *testing.T) {
 // Strict transport of all subdomains is for who owns the host.
 func TestTransportSecurityWhenMounted(t *testing.T) {
 	s := newSite(t)
+	plain := newSite(t, func(c *counterfoil.Config) { c.Issuer = "http://localhost:8700" })
 	for _, tc := range []struct {
 		h         http.Handler
 		set, want string
 	}{
 		{httpapi.Device(s.auth), "", "max-age=31536000"},
 		{httpapi.Device(s.auth), "max-age=63072000; preload", "max-age=63072000; preload"},
+		{plain.handler, "", ""},
 		{s.handler, "", "max-age=31536000; includeSubDomains"},
 	} {
 		w := newRecorder()
