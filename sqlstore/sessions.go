@@ -246,24 +246,22 @@ func (s *sessions) endTree(ctx context.Context, on runner, q counterfoil.EndRequ
 		return ended, err
 	}
 	q.End.At = now
-	changed, err := on.exec(ctx, `UPDATE {sessions} SET ended_at = $2, end_reason = $3, end_actor = $4, rev = rev + 1
-		WHERE sid = $1 AND ($5 = '' OR EXISTS (SELECT 1 FROM {subjects} o WHERE o.no = subject_no AND o.id = $5))`+live,
+	var own session
+	ended.Changed, err = one(ctx, on, func(r *row) {
+		own = readSession(r)
+		own.Subject = r.text()
+		ended.Session = own.Session
+	}, `UPDATE {sessions} SET ended_at = $2, end_reason = $3, end_actor = $4, rev = rev + 1
+		WHERE sid = $1 AND ($5 = '' OR EXISTS (SELECT 1 FROM {subjects} o WHERE o.no = subject_no AND o.id = $5))`+live+`
+		RETURNING `+keptColumns+`, (SELECT o.id FROM {subjects} o WHERE o.no = subject_no)`,
 		q.ID, now.UnixMilli(), string(q.End.Reason), q.End.Actor, q.Subject)
 	if err != nil {
 		return ended, err
 	}
-	snap, own, err := s.readSnapshot(ctx, on, q.ID)
-	if err != nil {
+	if !ended.Changed {
+		ended.Session, err = s.alreadyEnded(ctx, on, q)
 		return ended, err
 	}
-	if q.Subject != "" && snap.Session.Subject != q.Subject {
-		return ended, counterfoil.ErrNotFound
-	}
-	ended.Session = snap.Session
-	if changed == 0 {
-		return ended, nil
-	}
-	ended.Changed = true
 	dead := []string{q.ID}
 	if own.derived {
 		below, err := s.endBelow(ctx, on, q.ID, q.End)
@@ -280,6 +278,18 @@ func (s *sessions) endTree(ctx context.Context, on runner, q counterfoil.EndRequ
 		ended.Revocations = append(ended.Revocations, entry)
 	}
 	return ended, nil
+}
+
+// alreadyEnded tells why a session was not ended.
+func (s *sessions) alreadyEnded(ctx context.Context, on runner, q counterfoil.EndRequest) (counterfoil.Session, error) {
+	snap, _, err := s.readSnapshot(ctx, on, q.ID)
+	if err == nil && q.Subject != "" && snap.Session.Subject != q.Subject {
+		err = counterfoil.ErrNotFound
+	}
+	if err != nil {
+		return counterfoil.Session{}, err
+	}
+	return snap.Session, nil
 }
 
 // endBelow ends the sessions derived from one that has ended, level by level.

@@ -18,6 +18,9 @@ const (
 	// empty before one chunk is let through.
 	sweepPatience = 250 * time.Millisecond
 
+	// sweepQuiet is how long nobody else may have come before a sweep runs.
+	sweepQuiet = 2 * time.Millisecond
+
 	// closePatience bounds how long close waits for a lock of another process.
 	closePatience = 5 * time.Second
 )
@@ -49,7 +52,8 @@ type writer struct {
 	// The goroutine's own.
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
-	swept    time.Time // when the last sweep ran
+	waiting  *operation // a sweep that gives way
+	swept    time.Time  // when the last one began
 }
 
 // operation is one call's change. Its state decides between the writer that
@@ -140,30 +144,46 @@ func (w *writer) run() {
 	}
 }
 
-// next waits for an operation; nil when the writer was closed and none is left.
+// next waits for an operation; nil when the writer was closed and none is
+// left. A sweep runs when nobody else came for a moment: right after a group
+// was answered the queue is always empty, also under full load.
 func (w *writer) next() *operation {
-	if time.Since(w.swept) > sweepPatience {
-		if op := poll(w.idle); op != nil {
-			w.swept = time.Now()
+	for {
+		if w.waiting == nil {
+			w.waiting = poll(w.idle)
+		}
+		if w.waiting != nil && time.Since(w.swept) > sweepPatience {
+			return w.sweep()
+		}
+		if op := poll(w.queue); op != nil {
 			return op
 		}
-	}
-	if op := poll(w.queue); op != nil {
-		return op
-	}
-	select {
-	case op, ok := <-w.queue:
-		if !ok {
-			return <-w.idle // closed at the same time: what is left, then nil
+		idle := w.idle
+		var quiet <-chan time.Time
+		if w.waiting != nil {
+			idle, quiet = nil, time.After(sweepQuiet)
 		}
-		return op
-	case op, ok := <-w.idle:
-		if !ok {
-			return <-w.queue
+		select {
+		case op, ok := <-w.queue:
+			if !ok {
+				return w.sweep() // closed: what is left, then nil
+			}
+			return op
+		case op, ok := <-idle:
+			if !ok {
+				return <-w.queue // closed: what is left, then nil
+			}
+			w.waiting = op
+		case <-quiet:
+			return w.sweep()
 		}
-		w.swept = time.Now()
-		return op
 	}
+}
+
+func (w *writer) sweep() *operation {
+	op := w.waiting
+	w.waiting, w.swept = nil, time.Now()
+	return op
 }
 
 func poll(from chan *operation) *operation {
