@@ -76,6 +76,18 @@ func (d *database) String() string {
 	return shown.String()
 }
 
+// databaseError says what is wrong with which database.
+type databaseError struct {
+	database string
+	err      error
+}
+
+func (e *databaseError) Error() string { return "database " + e.database + ": " + e.err.Error() }
+
+func (e *databaseError) Unwrap() error { return e.err }
+
+func (d *database) fail(err error) error { return &databaseError{d.String(), err} }
+
 // connect makes the pool and the store. It opens nothing yet.
 func (d *database) connect() error {
 	driver, source := "pgx", ""
@@ -86,7 +98,7 @@ func (d *database) connect() error {
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {
-		return fmt.Errorf("database %s: %w", d, err)
+		return d.fail(err)
 	}
 	// Enough to keep the cores busy while some connections wait for a disk or
 	// a network, and few enough to share a PostgreSQL server with others.
@@ -110,7 +122,7 @@ func (d *database) open(ctx context.Context) error {
 			return err
 		}
 		if !found {
-			return fmt.Errorf("database %s: there is no such file: start counterfoil serve, or make it with counterfoil migrate", d)
+			return d.fail(errors.New("there is no such file: start counterfoil serve, or make it with counterfoil migrate"))
 		}
 	}
 	return d.openStore(ctx, false)
@@ -128,10 +140,10 @@ func (d *database) create(ctx context.Context, foreign bool) error {
 			// Made here, not by SQLite: nobody else may read it.
 			file, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
 			if err != nil {
-				return fmt.Errorf("database %s: %w", d, withoutPath(err))
+				return d.fail(withoutPath(err))
 			}
 			if err := file.Close(); err != nil {
-				return fmt.Errorf("database %s: %w", d, err)
+				return d.fail(err)
 			}
 		}
 	}
@@ -152,7 +164,7 @@ func (d *database) openStore(ctx context.Context, foreign bool) error {
 		}
 	}
 	if err := d.store.Open(ctx); err != nil {
-		return fmt.Errorf("database %s: %w", d, err)
+		return d.fail(err)
 	}
 	return nil
 }
@@ -160,35 +172,34 @@ func (d *database) openStore(ctx context.Context, foreign bool) error {
 // checkFile reports whether the SQLite file is there. It refuses what is no
 // SQLite database before SQLite would.
 func (d *database) checkFile() (found bool, err error) {
-	wrap := func(err error) error { return fmt.Errorf("database %s: %w", d, err) }
 	info, err := os.Stat(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		dir, err := os.Stat(filepath.Dir(d.path))
 		if err != nil || !dir.IsDir() {
-			return false, wrap(fmt.Errorf("there is no folder %s: make it, or mend the path", filepath.Dir(d.path)))
+			return false, d.fail(fmt.Errorf("there is no folder %s: make it, or mend the path", filepath.Dir(d.path)))
 		}
 		return false, nil
 	}
 	if err != nil {
-		return false, wrap(withoutPath(err))
+		return false, d.fail(withoutPath(err))
 	}
 	if info.IsDir() {
-		return false, wrap(errors.New("this is a folder: name a file in it"))
+		return false, d.fail(errors.New("this is a folder: name a file in it"))
 	}
 	file, err := os.OpenFile(d.path, os.O_RDWR, 0)
 	if err != nil {
-		return false, wrap(withoutPath(err))
+		return false, d.fail(withoutPath(err))
 	}
 	head := make([]byte, len(sqliteMagic))
 	_, err = io.ReadFull(file, head)
 	if closing := file.Close(); closing != nil {
-		return false, wrap(closing)
+		return false, d.fail(closing)
 	}
 	if info.Size() == 0 {
 		return true, nil // SQLite takes an empty file for an empty database
 	}
 	if err != nil || string(head) != sqliteMagic {
-		return false, wrap(errors.New("this file is not a SQLite database"))
+		return false, d.fail(errors.New("this file is not a SQLite database"))
 	}
 	return true, nil
 }
@@ -213,7 +224,7 @@ func (d *database) refuseForeign(ctx context.Context) error {
 	}
 	tables, err := d.strings(ctx, query)
 	if err != nil {
-		return fmt.Errorf("database %s: %w", d, err)
+		return d.fail(err)
 	}
 	for _, name := range tables {
 		if strings.HasPrefix(name, "counterfoil_") {
@@ -226,8 +237,8 @@ func (d *database) refuseForeign(ctx context.Context) error {
 	if len(tables) > 3 {
 		tables = append(tables[:3], "…")
 	}
-	return fmt.Errorf("database %s: it belongs to another application (tables %s): use another, or let counterfoil migrate --share add tables to this one",
-		d, strings.Join(tables, ", "))
+	return d.fail(fmt.Errorf("it belongs to another application (tables %s): use another, or let counterfoil migrate --share add tables to this one",
+		strings.Join(tables, ", ")))
 }
 
 func (d *database) strings(ctx context.Context, query string, args ...any) (list []string, err error) {
@@ -252,7 +263,7 @@ func (d *database) close() error {
 		return nil
 	}
 	if err := d.db.Close(); err != nil {
-		return fmt.Errorf("close database %s: %w", d, err)
+		return d.fail(fmt.Errorf("close: %w", err))
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (d *demoFlags) run(ctx context.Context, a *app) (err error) {
 
 	log := newLogger(a.stderr, "text", slog.LevelWarn)
 	front := &demo.Front{
-		Issuer: issuer, User: demo.Ada, Orders: orders, OrdersAddress: serving.Address, Switch: sw, APIKey: made.PageKey, Log: log,
+		Issuer: issuer, Orders: orders, OrdersAddress: serving.Address, Switch: sw, APIKey: made.PageKey, Log: log,
 	}
 	handler, err := front.Handler()
 	if err != nil {
@@ -200,20 +200,12 @@ func (d *demoFlags) greet(a *app, issuer, folder string, moved bool) {
 	}
 	p.columns("  ", rows)
 	p.printf("\nTry\n\n")
-	steps := make([][]cell, len(demoSteps))
-	for i, step := range demoSteps {
-		steps[i] = []cell{styled(dim, strconv.Itoa(i+1)), text(step)}
+	steps := make([][]cell, len(demo.Steps))
+	for i, step := range demo.Steps {
+		steps[i] = []cell{styled(dim, strconv.Itoa(i+1)), text(step.Text)}
 	}
 	p.columns("  ", steps)
 	p.printf("\nCtrl-C ends it.\n")
-}
-
-var demoSteps = []string{
-	"sign in, and call the orders: nobody is asked",
-	"pay: this route asks the authority first",
-	"open a second device, then sign out the others",
-	"give the role admin, and open the report",
-	"stop the authority: verification goes on; start it: all recovers",
 }
 
 // demoAuthorityConfig is what the process of the authority is told.

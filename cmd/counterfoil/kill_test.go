@@ -17,11 +17,7 @@ import (
 	"time"
 )
 
-const (
-	killRounds  = 20
-	killCalls   = 1000 // sign-ins and revocations a round, were it not for the kill
-	killClients = 8
-)
+const killClients = 8
 
 // kill -9 in the middle of a thousand sign-ins and revocations, twenty times:
 // every acknowledged sign-in is there after the restart, every acknowledged

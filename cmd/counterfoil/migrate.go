@@ -113,10 +113,10 @@ func (d *database) missing(ctx context.Context) ([]migrationFile, error) {
 	}
 	version, err := d.schemaVersion(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", d, err)
+		return nil, d.fail(err)
 	}
 	if version > len(all) {
-		return nil, fmt.Errorf("database %s: the schema has version %d, newer than the %d of this program: use a newer counterfoil", d, version, len(all))
+		return nil, d.fail(fmt.Errorf("the schema has version %d, newer than the %d of this program: use a newer counterfoil", version, len(all)))
 	}
 	return all[version:], nil
 }

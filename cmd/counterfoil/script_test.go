@@ -251,7 +251,7 @@ func newPostgres(name string) (source string, drop func() error, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	name = "cli_" + regexp.MustCompile(`\W`).ReplaceAllString(name, "_") + "_" + strings.ToLower(rand.Text()[:8])
+	name = strings.ToLower("cli_" + regexp.MustCompile(`\W`).ReplaceAllString(name, "_") + "_" + rand.Text()[:8])
 	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
 		return "", nil, errors.Join(err, db.Close())
 	}

@@ -154,6 +154,9 @@ func explainOpen(s *serveSettings, err error) error {
 	if missing, ok := errors.AsType[*missingSealError](err); ok {
 		return missing
 	}
+	if database, ok := errors.AsType[*databaseError](err); ok {
+		return database
+	}
 	if errors.Is(err, counterfoil.ErrWrongSeal) {
 		return fmt.Errorf("%s does not open the signing keys in %s: give the seal they were made with; nothing was changed", s.seal.where, s.database)
 	}

@@ -37,6 +37,9 @@ func (f *Front) operatorRoutes(mux *http.ServeMux) {
 
 func userPath(r *http.Request) string { return "/v1/users/" + url.PathEscape(r.PathValue("id")) }
 
+// sessionCookie is the name that the protocol gives it.
+const sessionCookie = "__Host-counterfoil"
+
 // part is one of the three processes as the page shows it.
 type part struct {
 	PID     int    `json:"pid"` // 0: not running
@@ -47,10 +50,11 @@ type state struct {
 	Page      part   `json:"page"`
 	Orders    part   `json:"orders"`
 	Authority part   `json:"authority"`
-	Phone     string `json:"phone"` // subject of the second device; empty: there is none
+	Session   bool   `json:"session"` // the browser sent a session cookie, which script cannot see
+	Phone     string `json:"phone"`   // subject of the second device; empty: there is none
 }
 
-func (f *Front) state(w http.ResponseWriter, _ *http.Request) {
+func (f *Front) state(w http.ResponseWriter, r *http.Request) {
 	own, err := url.Parse(f.Issuer)
 	if err != nil {
 		unreachable(w)
@@ -60,6 +64,7 @@ func (f *Front) state(w http.ResponseWriter, _ *http.Request) {
 		Page:      part{os.Getpid(), own.Host},
 		Orders:    part{f.Orders.PID(), f.OrdersAddress},
 		Authority: part{f.Switch.PID(), f.Switch.Address()},
+		Session:   len(r.CookiesNamed(sessionCookie)) > 0,
 		Phone:     f.phoneSubject(),
 	})
 }

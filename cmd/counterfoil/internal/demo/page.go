@@ -22,6 +22,22 @@ type User struct {
 // Ada is the user who is there from the start.
 var Ada = User{"ada@example.com", "paper boats on a green river"}
 
+// Step is a thing to try, in the terminal and on the page.
+type Step struct {
+	Name string // what the page calls it
+	Text string
+}
+
+// Steps are what to try, in order.
+var Steps = []Step{
+	{"sign-in", "Sign in: a session and an access token."},
+	{"call", "List the orders: nobody is asked."},
+	{"pay", "Pay: this route asks the authority first."},
+	{"others", "Open a second device, then sign out the others."},
+	{"role", "Give the role admin, and open the report."},
+	{"authority", "Stop the authority, list the orders, start it again."},
+}
+
 // policy lets the page use its own files and call its own server, and nothing
 // else. Script cannot make markup from text (Trusted Types).
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
@@ -41,7 +57,7 @@ func secure(h http.Header) {
 // pages serves the page and its files.
 func (f *Front) pages(mux *http.ServeMux) error {
 	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, f); err != nil {
+	if err := pageTemplate.Execute(&page, map[string]any{"Issuer": f.Issuer, "User": Ada, "Steps": Steps}); err != nil {
 		return err
 	}
 	assets, err := fs.Sub(files, "assets")

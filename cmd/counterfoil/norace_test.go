@@ -1,0 +1,8 @@
+//go:build !race
+
+package main
+
+const (
+	killRounds = 20
+	killCalls  = 1000 // sign-ins and revocations a round, were it not for the kill
+)
