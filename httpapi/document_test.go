@@ -19,8 +19,9 @@ type document struct {
 	OpenAPI    string                                    `json:"openapi"`
 	Paths      map[string]map[string]documentedOperation `json:"paths"`
 	Components struct {
-		Schemas         map[string]schema `json:"schemas"`
-		SecuritySchemes map[string]any    `json:"securitySchemes"`
+		Schemas         map[string]schema             `json:"schemas"`
+		Responses       map[string]documentedResponse `json:"responses"`
+		SecuritySchemes map[string]any                `json:"securitySchemes"`
 	} `json:"components"`
 }
 
@@ -39,6 +40,7 @@ type documentedOperation struct {
 }
 
 type documentedResponse struct {
+	Ref     string                             `json:"$ref"`
 	Content map[string]struct{ Schema schema } `json:"content"`
 }
 
@@ -64,6 +66,17 @@ func readDocument(t testing.TB, h http.Handler) *document {
 	var d document
 	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
 		t.Fatal(err)
+	}
+	for _, methods := range d.Paths {
+		for _, op := range methods {
+			for status, response := range op.Responses {
+				if ref, ok := strings.CutPrefix(response.Ref, "#/components/responses/"); ok {
+					if op.Responses[status], ok = d.Components.Responses[ref]; !ok {
+						t.Fatalf("nothing is called %s", ref)
+					}
+				}
+			}
+		}
 	}
 	return &d
 }

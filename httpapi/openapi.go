@@ -22,6 +22,12 @@ func (o openapi) content() []byte { return o }
 
 type object = map[string]any
 
+// description is the document while it is made.
+type description struct {
+	schemas
+	problems object // answers by name
+}
+
 // describeAPI describes WellKnown's own routes, and those of the other two
 // handlers where they are mounted.
 func describeAPI(a *api, own []route) openapi {
@@ -32,7 +38,7 @@ func describeAPI(a *api, own []route) openapi {
 	if a.backendPrefix != "" {
 		routes = append(routes, under(a.backendPrefix, backendRoutes(a))...)
 	}
-	schemas := schemas{}
+	d := &description{schemas: schemas{}, problems: object{}}
 	paths := object{}
 	for i := range routes {
 		r := &routes[i]
@@ -41,9 +47,9 @@ func describeAPI(a *api, own []route) openapi {
 			item = object{}
 			paths[r.path] = item
 		}
-		item[strings.ToLower(r.method)] = schemas.operation(r)
+		item[strings.ToLower(r.method)] = d.operation(r)
 	}
-	schemas["Problem"] = problemSchema()
+	d.schemas["Problem"] = problemSchema()
 	document, err := json.Marshal(object{
 		"openapi": "3.1.0",
 		"info": object{
@@ -53,7 +59,7 @@ func describeAPI(a *api, own []route) openapi {
 		"servers": []object{{"url": a.auth.Config().Issuer}},
 		"paths":   paths,
 		"components": object{
-			"schemas": schemas,
+			"schemas": d.schemas, "responses": d.problems,
 			"securitySchemes": object{
 				"sessionToken":  object{"type": "http", "scheme": "bearer", "description": "A session token, cf_st_…"},
 				"sessionCookie": object{"type": "apiKey", "in": "cookie", "name": "__Host-counterfoil", "description": "The session token in a cookie. Applications other than the default one append - and their client_id to the name."},
@@ -68,10 +74,10 @@ func describeAPI(a *api, own []route) openapi {
 	return document
 }
 
-func (s schemas) operation(r *route) object {
+func (d *description) operation(r *route) object {
 	op := object{
 		"operationId": r.name, "summary": r.summary, "tags": []string{r.tag},
-		"responses": s.responses(r), "security": security(r),
+		"responses": d.responses(r), "security": security(r),
 	}
 	if r.detail != "" {
 		op["description"] = r.detail
@@ -85,7 +91,7 @@ func (s schemas) operation(r *route) object {
 			if f, ok := place.fields[name]; ok {
 				params = append(params, object{
 					"name": name, "in": place.in, "required": place.in == "path" || f.required,
-					"schema": s.member(&f), "description": f.doc,
+					"schema": d.member(&f),
 				})
 			}
 		}
@@ -101,7 +107,7 @@ func (s schemas) operation(r *route) object {
 		fields, media = r.takes.form, "application/x-www-form-urlencoded"
 	}
 	if len(fields) > 0 {
-		schema := s.request(r.in, fields)
+		schema := d.request(fields)
 		op["requestBody"] = object{"required": schema["required"] != nil, "content": object{media: object{"schema": schema}}}
 	}
 	return op
@@ -119,10 +125,10 @@ func security(r *route) []object {
 	return []object{}
 }
 
-func (s schemas) responses(r *route) object {
+func (d *description) responses(r *route) object {
 	success := object{"description": http.StatusText(r.status)}
 	if r.out != reflect.TypeFor[none]() {
-		media, schema := "application/json", s.of(r.out)
+		media, schema := "application/json", d.of(r.out)
 		if r.out == reflect.TypeFor[keySet]() {
 			media = keySet(nil).mediaType()
 		}
@@ -134,14 +140,23 @@ func (s schemas) responses(r *route) object {
 		codes[f.status] = append(codes[f.status], f.code)
 	}
 	for status, codes := range codes {
-		responses[strconv.Itoa(status)] = object{
+		responses[strconv.Itoa(status)] = d.problem(status, codes)
+	}
+	return responses
+}
+
+// problem names the answer with one status and certain codes, once.
+func (d *description) problem(status int, codes []string) object {
+	name := fmt.Sprintf("%d.%s", status, strings.Join(codes, "."))
+	if d.problems[name] == nil {
+		d.problems[name] = object{
 			"description": strings.Join(codes, ", "),
 			"content": object{problem.ContentType: object{"schema": object{
 				"allOf": []object{{"$ref": "#/components/schemas/Problem"}, {"properties": object{"code": object{"enum": codes}}}},
 			}}},
 		}
 	}
-	return responses
+	return object{"$ref": "#/components/responses/" + name}
 }
 
 // schemas are the named types of the document.
@@ -194,7 +209,7 @@ func (s schemas) named(t reflect.Type) object {
 	}
 	if strings.HasSuffix(name, "Input") {
 		in := inputsOf(t)
-		s[name] = s.request(t, in.body)
+		s[name] = s.request(in.body)
 		return ref
 	}
 	properties, required := object{}, []string{}
@@ -218,7 +233,7 @@ func (s schemas) named(t reflect.Type) object {
 }
 
 // request describes what a body may hold; it takes nothing else.
-func (s schemas) request(t reflect.Type, fields map[string]input) object {
+func (s schemas) request(fields map[string]input) object {
 	properties, required := object{}, []string{}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		f := fields[name]

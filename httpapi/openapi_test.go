@@ -1,6 +1,9 @@
 package httpapi_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"flag"
 	"maps"
 	"os"
 	"regexp"
@@ -144,6 +147,34 @@ func TestValidatorNotices(t *testing.T) {
 		if s.doc.valid("", session, any(bad)) == nil {
 			t.Errorf("%s passes", name)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write docs/openapi.json anew")
+
+// The wire changes only where somebody sees it: docs/openapi.json is the
+// document as published.
+func TestPublishedDocument(t *testing.T) {
+	s := newSite(t)
+	w := newRecorder()
+	s.handler.ServeHTTP(w, newRequest("GET", "/openapi.json"))
+	var served bytes.Buffer
+	if err := json.Indent(&served, w.Body.Bytes(), "", " "); err != nil {
+		t.Fatal(err)
+	}
+	served.WriteByte('\n')
+	const file = "../docs/openapi.json"
+	if *update {
+		if err := os.WriteFile(file, served.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	published, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(published, served.Bytes()) {
+		t.Error("the API is not as docs/openapi.json says. If that is meant: go test ./httpapi -run TestPublishedDocument -update, and a line in CHANGELOG.md")
 	}
 }
 
