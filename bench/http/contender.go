@@ -1,0 +1,87 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/counterfoil/counterfoil/bench/internal/load"
+	"github.com/counterfoil/counterfoil/bench/internal/stage"
+)
+
+// contender is a server on a store, with the calls that are measured.
+type contender struct {
+	name  string
+	store string
+	calls []*call
+
+	address  string
+	pid      int
+	database string // counted in postgres
+	postgres *stage.Postgres
+	profile  string // address
+}
+
+// call is one kind of request. Its measurements gather in cells, one for each
+// number of connections.
+type call struct {
+	name   string
+	goal   float64 // of the ratio to the ceiling; 0: none
+	status int
+	// prepare is called before each measurement, and returns the requests and
+	// whether each may be sent once only.
+	prepare func(ctx context.Context) (requests [][]byte, once bool, err error)
+	keep    func(body []byte)
+
+	statements float64 // a request; below 0: not counted
+	cells      map[int][]sample
+}
+
+// sample is one measurement.
+type sample struct {
+	rate, ratio, cpuRatio float64
+	p50, p99              time.Duration
+	server, store         time.Duration // processor time a request
+}
+
+// pids are the processes of the store.
+func (c *contender) storePIDs() ([]int, error) {
+	if c.postgres == nil {
+		return nil, nil
+	}
+	return c.postgres.PIDs()
+}
+
+// always is a prepare for requests that can be repeated.
+func always(requests [][]byte) func(context.Context) ([][]byte, bool, error) {
+	return func(context.Context) ([][]byte, bool, error) { return requests, false, nil }
+}
+
+// harvest gathers from the answers to one call what another one needs.
+type harvest struct {
+	mu    sync.Mutex
+	items []string
+}
+
+func (h *harvest) add(item string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.items = append(h.items, item)
+}
+
+func (h *harvest) take() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	items := h.items
+	h.items = nil
+	return items
+}
+
+// once sends each request once, over a few connections, for set-up.
+func once(ctx context.Context, address string, status int, requests [][]byte, keep func([]byte)) error {
+	_, err := load.Run(ctx, load.Plan{Address: address, Connections: 8, Duration: time.Minute,
+		Next: load.Once(requests), Status: status, Keep: keep})
+	return err
+}

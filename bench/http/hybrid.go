@@ -1,0 +1,142 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/pgxstore"
+	"github.com/alexedwards/scs/v2"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/counterfoil/counterfoil/bench/internal/load"
+	"github.com/counterfoil/counterfoil/bench/internal/stage"
+)
+
+const (
+	hybridDatabase = "hybrid"
+	hybridTable    = `CREATE TABLE sessions (token TEXT PRIMARY KEY, data BYTEA NOT NULL, expiry TIMESTAMPTZ NOT NULL);
+		CREATE INDEX sessions_expiry_idx ON sessions (expiry)`
+)
+
+// serveHybrid serves what a good engineer writes by hand in an afternoon: the
+// session manager scs with its PostgreSQL store, and golang-jwt for tokens of a
+// minute. It has no users, no revocation of tokens, no audit.
+func serveHybrid(args []string) error {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, args[1])
+	if err != nil {
+		return err
+	}
+	if _, err := pool.Exec(ctx, hybridTable); err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	sessions := scs.New()
+	sessions.Store = pgxstore.New(pool)
+	answer := func(w http.ResponseWriter, status int, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(v) // the client may have gone
+	}
+	signedIn := func(next func(w http.ResponseWriter, r *http.Request, user string)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			user := sessions.GetString(r.Context(), "user")
+			if user == "" {
+				http.Error(w, "not signed in", http.StatusUnauthorized)
+				return
+			}
+			next(w, r, user)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /sign-in", func(w http.ResponseWriter, r *http.Request) {
+		var in struct{ User string }
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := sessions.RenewToken(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		sessions.Put(r.Context(), "user", in.User)
+		answer(w, http.StatusCreated, map[string]string{"sid": sessions.Token(r.Context())})
+	})
+	mux.HandleFunc("GET /session", signedIn(func(w http.ResponseWriter, _ *http.Request, user string) {
+		answer(w, http.StatusOK, map[string]any{"user": user, "active": true})
+	}))
+	mux.HandleFunc("POST /token", signedIn(func(w http.ResponseWriter, _ *http.Request, user string) {
+		now := time.Now()
+		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.RegisteredClaims{
+			Issuer: "https://app.example", Subject: user, Audience: jwt.ClaimStrings{"app"}, ID: rand.Text(),
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute)),
+		})
+		signed, err := token.SignedString(key)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		answer(w, http.StatusOK, map[string]any{"access_token": signed, "token_type": "Bearer", "expires_in": 60})
+	}))
+	mux.HandleFunc("POST /sign-out", func(w http.ResponseWriter, r *http.Request) {
+		if err := sessions.Destroy(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return http.ListenAndServe(args[0], sessions.LoadAndSave(mux))
+}
+
+// newHybrid starts the server and its live sessions.
+func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres) (*contender, func() error, error) {
+	database, err := postgres.Create(ctx, hybridDatabase)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := startRole(ctx, "scs", database)
+	if err != nil {
+		return nil, nil, err
+	}
+	var signIns, check, mint [][]byte
+	for n := range s.sessions {
+		signIns = append(signIns, load.Request("POST", "/sign-in", server.Address, fmt.Sprintf(`{"user":"user-%d"}`, n), asJSON))
+	}
+	started := &harvest{}
+	keep := func(body []byte) { started.add(sidOf(body)) }
+	if err := once(ctx, server.Address, http.StatusCreated, signIns, keep); err != nil {
+		return nil, nil, errors.Join(err, server.Stop())
+	}
+	for _, token := range started.take() {
+		check = append(check, load.Request("GET", "/session", server.Address, "", "Cookie: session="+token))
+		mint = append(mint, load.Request("POST", "/token", server.Address, "", "Cookie: session="+token))
+	}
+	return &contender{
+		name: "scs + golang-jwt", store: onPostgres, address: server.Address, pid: server.PID, database: hybridDatabase, postgres: postgres,
+		calls: []*call{
+			{name: "refresh", status: 200, prepare: always(mint)},
+			{name: "live check, GET /session", status: 200, prepare: always(check)},
+			{name: "sign-in without the hash", status: 201, prepare: always(signIns), keep: keep},
+			{name: "revoke", status: 204, prepare: func(context.Context) (requests [][]byte, once bool, err error) {
+				for _, token := range started.take() {
+					requests = append(requests, load.Request("POST", "/sign-out", server.Address, "", "Cookie: session="+token))
+				}
+				return requests, true, nil
+			}},
+		},
+	}, server.Stop, nil
+}

@@ -1,0 +1,184 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/counterfoil/counterfoil/bench/internal/load"
+	"github.com/counterfoil/counterfoil/bench/internal/stage"
+)
+
+// bench is one run.
+type bench struct {
+	settings
+	ceiling    *stage.Process
+	contenders []*contender
+	ceilings   []sample
+}
+
+// measure goes through everything once a round, so that the machine's moods
+// spread over all.
+func (b *bench) measure(ctx context.Context) error {
+	for _, c := range b.contenders {
+		for _, k := range c.calls {
+			k.cells = map[int][]sample{}
+			if err := c.count(ctx, k); err != nil {
+				return fmt.Errorf("%s on %s: count the statements of %s: %w", c.name, c.store, k.name, err)
+			}
+		}
+	}
+	for round := range b.rounds {
+		for _, connections := range b.connections {
+			for _, c := range b.contenders {
+				for _, k := range c.calls {
+					got, err := b.sample(ctx, c, k, connections)
+					if err != nil {
+						return fmt.Errorf("%s on %s: %s: %w", c.name, c.store, k.name, err)
+					}
+					k.cells[connections] = append(k.cells[connections], got)
+				}
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
+	}
+	return nil
+}
+
+// count finds how many statements a call sends.
+func (c *contender) count(ctx context.Context, k *call) error {
+	k.statements = -1
+	if c.postgres == nil {
+		return nil
+	}
+	requests, _, err := k.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	half := len(requests) / 2
+	send := func(requests [][]byte) func() error {
+		return func() error { return once(ctx, c.address, k.status, requests, k.keep) }
+	}
+	total, err := c.postgres.Count(ctx, c.database, send(requests[:half]), send(requests[half:]))
+	k.statements = float64(total) / float64(len(requests)-half)
+	return err
+}
+
+// sample measures one call, and the ceiling just before it.
+func (b *bench) sample(ctx context.Context, c *contender, k *call, connections int) (s sample, err error) {
+	ask := load.Request("GET", "/", b.ceiling.Address, "")
+	bare := load.Plan{Address: b.ceiling.Address, Connections: connections, Duration: b.window / 8, Next: load.Repeat([][]byte{ask}), Status: 200}
+	if _, err := load.Run(ctx, bare); err != nil {
+		return s, err
+	}
+	bare.Duration = b.window / 2
+	top, topCPU, err := timed(ctx, bare, nil, b.ceiling.PID)
+	if err != nil {
+		return s, fmt.Errorf("ceiling: %w", err)
+	}
+	b.ceilings = append(b.ceilings, sample{rate: top.Rate(), p50: top.Percentile(50), p99: top.Percentile(99), server: topCPU.server})
+
+	requests, once, err := k.prepare(ctx)
+	if err != nil {
+		return s, err
+	}
+	if len(requests) == 0 {
+		return s, errors.New("nothing to send")
+	}
+	plan := load.Plan{Address: c.address, Connections: connections, Duration: b.window / 4, Status: k.status, Keep: k.keep, Next: load.Repeat(requests)}
+	if once {
+		warm := len(requests) / 5
+		plan.Next = load.Once(requests[:warm])
+		requests = requests[warm:]
+	}
+	if _, err := load.Run(ctx, plan); err != nil {
+		return s, err
+	}
+	if once {
+		plan.Next = load.Once(requests)
+	}
+	plan.Duration = b.window
+	profiled, err := b.startProfile(ctx, c, k, connections)
+	if err != nil {
+		return s, err
+	}
+	got, cpu, err := timed(ctx, plan, c.storePIDs, c.pid)
+	if err := errors.Join(err, <-profiled); err != nil {
+		return s, err
+	}
+	return sample{
+		rate: got.Rate(), ratio: got.Rate() / top.Rate(), cpuRatio: float64(topCPU.sum()) / float64(cpu.sum()),
+		p50: got.Percentile(50), p99: got.Percentile(99), server: cpu.server, store: cpu.store,
+	}, nil
+}
+
+// cpu is processor time a request.
+type cpu struct{ server, store, generator time.Duration }
+
+func (c cpu) sum() time.Duration { return c.server + c.store + c.generator }
+
+// timed runs a plan and tells who used how much processor time.
+func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error), server int) (r load.Result, used cpu, err error) {
+	var store []int
+	if storePIDs != nil {
+		if store, err = storePIDs(); err != nil {
+			return r, used, err
+		}
+	}
+	before, err := spent(server, store)
+	if err != nil {
+		return r, used, err
+	}
+	if r, err = load.Run(ctx, plan); err != nil {
+		return r, used, err
+	}
+	after, err := spent(server, store)
+	if err != nil {
+		return r, used, err
+	}
+	if r.Requests == 0 {
+		return r, used, errors.New("no request was answered")
+	}
+	n := time.Duration(r.Requests)
+	return r, cpu{(after.server - before.server) / n, (after.store - before.store) / n, (after.generator - before.generator) / n}, nil
+}
+
+func spent(server int, store []int) (c cpu, err error) {
+	var errs [3]error
+	c.server, errs[0] = stage.CPUTime(server)
+	c.store, errs[1] = stage.CPUTime(store...)
+	c.generator, errs[2] = stage.CPUTime(os.Getpid())
+	return c, errors.Join(errs[:]...)
+}
+
+// startProfile profiles a contender during one measurement, if asked to.
+func (b *bench) startProfile(ctx context.Context, c *contender, k *call, connections int) (<-chan error, error) {
+	done := make(chan error, 1)
+	if b.profile == "" || c.profile == "" {
+		done <- nil
+		return done, nil
+	}
+	if err := os.MkdirAll(b.profile, 0o755); err != nil {
+		return nil, err
+	}
+	name := strings.NewReplacer(" ", "-", ",", "", "/", "").Replace(fmt.Sprintf("%s-%s-%d.pprof", c.store, k.name, connections))
+	seconds := max(1, int(b.window/time.Second))
+	go func() { done <- stage.Profile(ctx, c.profile, filepath.Join(b.profile, name), seconds) }()
+	return done, nil
+}
+
+// sidOf finds the member sid of an answer without reading all of it: this
+// program shares the processors with the server.
+func sidOf(body []byte) string {
+	const name = `"sid":"`
+	_, rest, _ := bytes.Cut(body, []byte(name))
+	sid, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(sid)
+}
