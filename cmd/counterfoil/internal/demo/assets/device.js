@@ -69,7 +69,8 @@ export class Device extends EventTarget {
       this.#accept(answer);
       this.#change("in");
     } else if (terminal.has(answer.code)) {
-      this.end(answer.body);
+      if (this.session) this.end(answer.body);
+      else this.forget(answer.body);
     } else if (answer.code === "credential_missing") {
       this.forget();
     } else if (this.state !== "out") {
@@ -96,7 +97,7 @@ export class Device extends EventTarget {
     const answer = await call("POST", `${this.base}/sign-out`, { body: { which } });
     this.log.authority(this.name, answer, { this: "this device", others: "all others", all: "everywhere" }[which]);
     if (answer.ok && which !== "others") {
-      this.end({ code: "session_revoked", reason: which === "all" ? "signed_out_everywhere" : "signed_out", ended_at: clock.now() / 1000 });
+      this.end({ code: "session_revoked", reason: "signed_out", ended_at: clock.now() / 1000 });
     } else if (answer.ok) {
       this.rightsChanged();
     } else if (terminal.has(answer.code)) {
@@ -118,11 +119,11 @@ export class Device extends EventTarget {
     this.#change("ended");
   }
 
-  // forget makes room for the next sign-in.
-  forget() {
+  // forget makes room for the next sign-in; problem says why there was an end.
+  forget(problem = null) {
     clearTimeout(this.#timer);
     this.#token = "";
-    Object.assign(this, { session: null, claims: null, life: null, problem: null, stale: false });
+    Object.assign(this, { session: null, claims: null, life: null, problem, stale: false });
     this.#change("out");
   }
 

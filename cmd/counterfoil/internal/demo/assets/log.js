@@ -43,12 +43,12 @@ export class Log {
 
   // authority notes a call to the authority itself.
   authority(name, answer, why = "") {
-    const cost = answer.status === 503 || answer.status === 0
-      ? ["no answer from the authority"]
-      : ["the authority answered in ", took(answer.ms)];
-    let note = "";
-    if (answer.status === 503 || answer.status === 0) note = "Nobody is signed out; it is tried again.";
-    this.#add(name, answer, cost, note, why);
+    if (answer.status !== 503 && answer.status !== 0) {
+      this.#add(name, answer, ["the authority answered in ", took(answer.ms)], "", why);
+      return;
+    }
+    const again = answer.path.endsWith("/refresh");
+    this.#add(name, answer, [], again ? "Nobody is signed out; it is tried again." : "Nothing has changed.", why);
   }
 
   // event notes what was done to the authority's process.

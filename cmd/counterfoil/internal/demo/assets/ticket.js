@@ -110,13 +110,16 @@ export class Ticket {
 
   #why(state, problem) {
     const e = this.field("why");
-    e.hidden = state !== "later" && state !== "ended";
+    e.hidden = state === "in" || state === "out" && !problem;
     if (state === "later") {
       e.dataset.mark = "stale";
       e.textContent = "The authority does not answer. Still signed in: the token serves until it expires, and is refreshed as soon as there is an answer.";
+    } else if (state === "out" && problem) {
+      e.dataset.mark = "revoked";
+      e.textContent = `The last session has ended: ${ending(problem)}.`;
     } else if (state === "ended") {
       e.dataset.mark = "revoked";
-      e.textContent = `The session has ended: ${ending(problem)}. No refresh, no live check lets it in; only services that ask nobody take the token until it expires.`;
+      e.textContent = `The session has ended: ${ending(problem)}. Refresh and live checks refuse it at once. A service that asks nobody takes the token until it expires.`;
     }
   }
 
