@@ -89,7 +89,10 @@ func (e *databaseError) Unwrap() error { return e.err }
 func (d *database) fail(err error) error { return &databaseError{d.String(), err} }
 
 // connect makes the pool and the store. It opens nothing yet.
-func (d *database) connect() error {
+func (d *database) connect(options ...sqlstore.Option) error {
+	if d.db != nil {
+		return nil
+	}
 	driver, source := "pgx", ""
 	if d.isSQLite() {
 		driver, source = "sqlite", sqlstore.SQLiteDSN(d.path)
@@ -107,14 +110,15 @@ func (d *database) connect() error {
 	db.SetMaxIdleConns(connections)
 	d.db = db
 	if d.isSQLite() {
-		d.store = sqlstore.SQLite(db)
+		d.store = sqlstore.SQLite(db, options...)
 	} else {
-		d.store = sqlstore.PostgreSQL(db)
+		d.store = sqlstore.PostgreSQL(db, options...)
 	}
 	return nil
 }
 
-// open opens a database that is there already, migrating it if it is older.
+// open opens a database that is there already. It never migrates: a server of
+// an older version may be running on it.
 func (d *database) open(ctx context.Context) error {
 	if d.isSQLite() {
 		found, err := d.checkFile()
@@ -125,7 +129,17 @@ func (d *database) open(ctx context.Context) error {
 			return d.fail(errors.New("there is no such file: start counterfoil serve, or make it with counterfoil migrate"))
 		}
 	}
-	return d.openStore(ctx, false)
+	missing, err := d.missing(ctx)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		if err := d.refuseForeign(ctx); err != nil {
+			return err
+		}
+		return d.fail(errors.New("its tables are missing, or older than this program: start counterfoil serve, or run counterfoil migrate"))
+	}
+	return d.openStore(ctx, true, sqlstore.WithoutMigrations())
 }
 
 // create opens a database and makes it where there is none. foreign allows to
@@ -150,11 +164,9 @@ func (d *database) create(ctx context.Context, foreign bool) error {
 	return d.openStore(ctx, foreign)
 }
 
-func (d *database) openStore(ctx context.Context, foreign bool) error {
-	if d.db == nil {
-		if err := d.connect(); err != nil {
-			return err
-		}
+func (d *database) openStore(ctx context.Context, foreign bool, options ...sqlstore.Option) error {
+	if err := d.connect(options...); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +19,12 @@ type flags struct {
 	config string
 }
 
-const envPrefix = "COUNTERFOIL_"
+const (
+	envPrefix = "COUNTERFOIL_"
+	// These are secrets, so they are no flags: arguments are visible to others.
+	sealVariable   = "COUNTERFOIL_SEAL"
+	apiKeyVariable = "COUNTERFOIL_API_KEY"
+)
 
 func newFlags() *flags {
 	f := &flags{
@@ -178,4 +184,24 @@ func allFlags() map[string]bool {
 // envName is the environment variable of a flag.
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// strays are our variables in the environment that look like a misspelt flag.
+func strays(environ []string) (problems []string) {
+	known := allFlags()
+	var names []string
+	for name := range known {
+		names = append(names, envName(name))
+	}
+	for _, v := range environ {
+		name, _, _ := strings.Cut(v, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(names, name) || name == sealVariable || name == apiKeyVariable {
+			continue
+		}
+		if near := nearest(name, names); near != "" {
+			problems = append(problems, fmt.Sprintf("environment variable %s is unknown and ignored: did you mean %s?", name, near))
+		}
+	}
+	slices.Sort(problems)
+	return problems
 }

@@ -56,7 +56,7 @@ func tokenInspect(a *app, f *flags) func(context.Context, []string) error {
 		if f.has("database") {
 			source.database = string(*database)
 		}
-		source.apiKey, _ = a.lookupEnv(envPrefix + "API_KEY")
+		source.apiKey, _ = a.lookupEnv(apiKeyVariable)
 		if source.issuer == "" {
 			source.tokenIssuer, _ = t.claims["iss"].(string)
 		}

@@ -236,8 +236,7 @@ func (c *killClient) checkOne(f *fate) {
 func commandOutput(t *testing.T, args ...string) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	noEnv := func(string) (string, bool) { return "", false }
-	if code := run(t.Context(), args, &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookupEnv: noEnv}); code != exitOK {
+	if code := run(t.Context(), args, &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}); code != exitOK {
 		t.Fatalf("counterfoil %s: exit code %d\n%s", strings.Join(args, " "), code, stderr.String())
 	}
 	return strings.TrimSpace(stdout.String())

@@ -27,17 +27,27 @@ func main() {
 	// ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}))
+	os.Exit(run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 
 // app is what a command has of the world around it.
 type app struct {
-	stdin     io.Reader
-	stdout    io.Writer
-	stderr    io.Writer
-	lookupEnv func(string) (string, bool)
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	environ []string // NAME=value
 
 	out *sink // stdout, for what commands print
+}
+
+// lookupEnv returns a variable of the environment; the last one counts.
+func (a *app) lookupEnv(name string) (value string, ok bool) {
+	for _, v := range a.environ {
+		if n, text, found := strings.Cut(v, "="); found && n == name {
+			value, ok = text, true
+		}
+	}
+	return value, ok
 }
 
 // sink remembers the first error, so that printing need not be checked line

@@ -35,14 +35,26 @@ type process struct {
 
 // logBuffer keeps what a server logs while it is read line by line.
 type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
+	mu    sync.Mutex
+	text  strings.Builder
+	added chan struct{} // closed and replaced with each line
+}
+
+func newLogBuffer() *logBuffer { return &logBuffer{added: make(chan struct{})} }
+
+// changed is closed when there is more than now.
+func (b *logBuffer) changed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.added
 }
 
 func (b *logBuffer) add(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.text.WriteString(line)
+	close(b.added)
+	b.added = make(chan struct{})
 }
 
 func (b *logBuffer) String() string {
@@ -61,7 +73,7 @@ func startServer(dir string, env []string, args ...string) (*process, error) {
 		return nil, err
 	}
 	args = append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)
-	p := &process{cmd: exec.Command(path, args...), log: new(logBuffer), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(path, args...), log: newLogBuffer(), done: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Env = env
 	p.cmd.Stdout = &p.stdout

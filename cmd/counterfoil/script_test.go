@@ -103,7 +103,7 @@ func scriptFails(ts *testscript.TestScript, _ bool, args []string) {
 func scriptServe(ts *testscript.TestScript, _ bool, args []string) {
 	r := ts.Value(running{}).(*running)
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "COUNTERFOIL_SEAL", "COUNTERFOIL_ISSUER", "COUNTERFOIL_AUDIENCE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "COUNTERFOIL_SEAL", "COUNTERFOIL_ISSUER", "COUNTERFOIL_ISUER"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

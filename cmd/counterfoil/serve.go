@@ -132,7 +132,10 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 		return nil, usagef("--log-level %q: %v", s.logLevel, err)
 	}
 	out.log = newLogger(a.stderr, s.logFormat, level)
-	out.sealText, _ = a.lookupEnv(envPrefix + "SEAL")
+	out.sealText, _ = a.lookupEnv(sealVariable)
+	for _, problem := range strays(a.environ) {
+		out.log.Warn(problem)
+	}
 	for _, check := range []func(*serveSettings) error{s.checkDatabase, s.checkTLS, s.checkOrigins, s.checkIssuer} {
 		if err := check(out); err != nil {
 			return nil, err
