@@ -128,7 +128,7 @@ func each(ctx context.Context, on runner, fn func(*row) error, query string, arg
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // the way out of errors; the good one checks
 	columns, err := rows.Columns()
 	if err != nil {
 		return err
@@ -319,7 +319,7 @@ func sessionValues(s *counterfoil.Session) ([]any, error) {
 	}
 	extra, err := objectOrNull(s.Extra)
 	if err != nil {
-		return nil, fmt.Errorf("Extra: %w", err)
+		return nil, fmt.Errorf("field Extra: %w", err)
 	}
 	var authTime any
 	if !s.AuthTime.Equal(s.CreatedAt) {

@@ -17,7 +17,6 @@ import (
 
 // dialect is what the schema tests need of each.
 type dialect struct {
-	name string
 	// fresh returns pools on one new database.
 	fresh func(t *testing.T) func() *sql.DB
 	store func(*sql.DB, ...sqlstore.Option) *sqlstore.Store
