@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ type sample struct {
 	server, store         time.Duration // processor time a request
 }
 
-// pids are the processes of the store.
+// storePIDs are the processes of the store, where it has its own.
 func (c *contender) storePIDs() ([]int, error) {
 	if c.postgres == nil {
 		return nil, nil
@@ -59,24 +60,28 @@ func always(requests [][]byte) func(context.Context) ([][]byte, bool, error) {
 	return func(context.Context) ([][]byte, bool, error) { return requests, false, nil }
 }
 
-// harvest gathers from the answers to one call what another one needs.
+// harvest gathers session ids from the answers to sign-ins, for what ends them.
 type harvest struct {
-	mu    sync.Mutex
-	items []string
+	mu   sync.Mutex
+	sids []string
 }
 
-func (h *harvest) add(item string) {
+// add finds the member sid of an answer without reading all of it: this
+// program shares the processors with the server.
+func (h *harvest) add(body []byte) {
+	_, rest, _ := bytes.Cut(body, []byte(`"sid":"`))
+	sid, _, _ := bytes.Cut(rest, []byte(`"`))
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.items = append(h.items, item)
+	h.sids = append(h.sids, string(sid))
 }
 
 func (h *harvest) take() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	items := h.items
-	h.items = nil
-	return items
+	sids := h.sids
+	h.sids = nil
+	return sids
 }
 
 // once sends each request once, over a few connections, for set-up.

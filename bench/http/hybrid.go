@@ -114,11 +114,10 @@ func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres) (*cont
 	}
 	var signIns, check, mint [][]byte
 	for n := range s.sessions {
-		signIns = append(signIns, load.Request("POST", "/sign-in", server.Address, fmt.Sprintf(`{"user":"user-%d"}`, n), asJSON))
+		signIns = append(signIns, load.Request("POST", "/sign-in", server.Address, fmt.Sprintf(`{"user":"user-%d"}`, n)))
 	}
 	started := &harvest{}
-	keep := func(body []byte) { started.add(sidOf(body)) }
-	if err := once(ctx, server.Address, http.StatusCreated, signIns, keep); err != nil {
+	if err := once(ctx, server.Address, http.StatusCreated, signIns, started.add); err != nil {
 		return nil, nil, errors.Join(err, server.Stop())
 	}
 	for _, token := range started.take() {
@@ -128,10 +127,10 @@ func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres) (*cont
 	return &contender{
 		name: "scs + golang-jwt", store: onPostgres, address: server.Address, pid: server.PID, database: hybridDatabase, postgres: postgres,
 		calls: []*call{
-			{name: "refresh", status: 200, prepare: always(mint)},
-			{name: "live check, GET /session", status: 200, prepare: always(check)},
-			{name: "sign-in without the hash", status: 201, prepare: always(signIns), keep: keep},
-			{name: "revoke", status: 204, prepare: func(context.Context) (requests [][]byte, once bool, err error) {
+			{name: "refresh", status: http.StatusOK, prepare: always(mint)},
+			{name: "live check, GET /session", status: http.StatusOK, prepare: always(check)},
+			{name: "sign-in without the hash", status: http.StatusCreated, prepare: always(signIns), keep: started.add},
+			{name: "revoke", status: http.StatusNoContent, prepare: func(context.Context) (requests [][]byte, once bool, err error) {
 				for _, token := range started.take() {
 					requests = append(requests, load.Request("POST", "/sign-out", server.Address, "", "Cookie: session="+token))
 				}

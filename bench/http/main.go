@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -106,7 +107,7 @@ func parse(args []string) (settings, error) {
 }
 
 // run starts everything, measures, and prints the table.
-func run(ctx context.Context, s settings, out *os.File) (err error) {
+func run(ctx context.Context, s settings, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "counterfoil-bench-")
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -172,13 +171,4 @@ func (b *bench) startProfile(ctx context.Context, c *contender, k *call, connect
 	seconds := max(1, int(b.window/time.Second))
 	go func() { done <- stage.Profile(ctx, c.profile, filepath.Join(b.profile, name), seconds) }()
 	return done, nil
-}
-
-// sidOf finds the member sid of an answer without reading all of it: this
-// program shares the processors with the server.
-func sidOf(body []byte) string {
-	const name = `"sid":"`
-	_, rest, _ := bytes.Cut(body, []byte(name))
-	sid, _, _ := bytes.Cut(rest, []byte(`"`))
-	return string(sid)
 }

@@ -27,8 +27,8 @@ func BenchmarkMint(b *testing.B) {
 		b.Run(string(alg), func(b *testing.B) {
 			k := newKey(b, alg)
 			message := bytes.Repeat([]byte{'m'}, 440) // header and payload of such a token
-			inTurns(b, []candidate{
-				{"bare", func() error { _, err := k.sign(message); return err }},
+			inTurns(b, func(int) {}, []candidate{
+				{"bare", func(int) error { _, err := k.sign(message); return err }},
 				{"counterfoil", k.refresh(b)},
 				{"golang-jwt", k.golangMint()},
 				{"go-jose", k.joseMint(b)},
@@ -38,7 +38,7 @@ func BenchmarkMint(b *testing.B) {
 	}
 }
 
-func (k key) refresh(b *testing.B) func() error {
+func (k key) refresh(b *testing.B) func(int) error {
 	auth, err := counterfoil.New(b.Context(), memstore.New(), counterfoil.Config{
 		Issuer: issuer, Audiences: []string{audience}, Algorithm: string(k.alg),
 		Seal: counterfoil.SealSecrets(make([]byte, 32)), Logger: slog.New(slog.DiscardHandler),
@@ -58,15 +58,15 @@ func (k key) refresh(b *testing.B) func() error {
 		b.Fatal(err)
 	}
 	token := grant.SessionToken.Reveal()
-	return func() error {
+	return func(int) error {
 		_, err := auth.Refresh(b.Context(), token, counterfoil.RefreshRequest{})
 		return err
 	}
 }
 
-func (k key) golangMint() func() error {
+func (k key) golangMint() func(int) error {
 	method := golang.GetSigningMethod(string(k.alg))
-	return func() error {
+	return func(int) error {
 		t := golang.NewWithClaims(method, newClaims(time.Now()))
 		t.Header["typ"], t.Header["kid"] = verify.TokenType, kid
 		_, err := t.SignedString(k.private)
@@ -74,19 +74,19 @@ func (k key) golangMint() func() error {
 	}
 }
 
-func (k key) joseMint(b *testing.B) func() error {
+func (k key) joseMint(b *testing.B) func(int) error {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.alg), Key: k.private},
 		(&jose.SignerOptions{}).WithType(verify.TokenType).WithHeader("kid", kid))
 	if err != nil {
 		b.Fatal(err)
 	}
-	return func() error {
+	return func(int) error {
 		_, err := josejwt.Signed(signer).Claims(newClaims(time.Now())).Serialize()
 		return err
 	}
 }
 
-func (k key) jwxMint(b *testing.B) func() error {
+func (k key) jwxMint(b *testing.B) func(int) error {
 	alg, ok := jwa.LookupSignatureAlgorithm(string(k.alg))
 	if !ok {
 		b.Fatal("jwx has no " + k.alg)
@@ -97,7 +97,7 @@ func (k key) jwxMint(b *testing.B) func() error {
 			b.Fatal(err)
 		}
 	}
-	return func() error {
+	return func(int) error {
 		c := newClaims(time.Now())
 		t, err := jwxjwt.NewBuilder().Issuer(c.Issuer).Subject(c.Subject).Audience([]string{c.Audience}).
 			IssuedAt(c.IssuedAt.Time).Expiration(c.Expiry.Time).JwtID(c.ID).

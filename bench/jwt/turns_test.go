@@ -11,37 +11,28 @@ import (
 // candidate is one way to do the same work.
 type candidate struct {
 	name string
-	run  func() error
+	run  func(n int) error // the n-th time since prepare
 }
 
 // inTurns runs the candidates by turns, a slice of time each, and reports the
 // CPU time of the first and by how many times the others take more. CPU time
 // of the process counts the garbage collector's too, and what other programs
-// do to the machine hits all candidates alike.
-func inTurns(b *testing.B, candidates []candidate) {
-	const slice = 20 * time.Millisecond
+// do to the machine hits all candidates alike. prepare is called before each
+// round, outside of the times, with how often at most each candidate will run.
+func inTurns(b *testing.B, prepare func(most int), candidates []candidate) {
+	const slice = 10 * time.Millisecond
+	const tries = 10
 	repeats := make([]int, len(candidates))
+	prepare(tries)
 	for i, c := range candidates {
-		const tries = 10
-		start := cpuTime(b)
-		for range tries {
-			if err := c.run(); err != nil {
-				b.Fatalf("%s: %v", c.name, err)
-			}
-		}
-		repeats[i] = int(slice * tries / max(cpuTime(b)-start, 1))
-		repeats[i] = max(repeats[i], 1)
+		repeats[i] = max(1, int(slice*tries/max(c.time(b, tries), 1)))
 	}
+	most := slices.Max(repeats)
 	costs := make([][]float64, len(candidates))
 	for b.Loop() {
+		prepare(most)
 		for i, c := range candidates {
-			start := cpuTime(b)
-			for range repeats[i] {
-				if err := c.run(); err != nil {
-					b.Fatalf("%s: %v", c.name, err)
-				}
-			}
-			costs[i] = append(costs[i], float64(cpuTime(b)-start)/float64(repeats[i]))
+			costs[i] = append(costs[i], float64(c.time(b, repeats[i]))/float64(repeats[i]))
 		}
 	}
 	first := median(costs[0])
@@ -50,6 +41,17 @@ func inTurns(b *testing.B, candidates []candidate) {
 		b.ReportMetric(median(costs[i+1])/first, c.name+"-x")
 	}
 	b.ReportMetric(0, "ns/op") // of all together, which says nothing
+}
+
+// time runs a candidate so often and returns what that took.
+func (c candidate) time(b *testing.B, times int) time.Duration {
+	start := cpuTime(b)
+	for n := range times {
+		if err := c.run(n); err != nil {
+			b.Fatalf("%s: %v", c.name, err)
+		}
+	}
+	return cpuTime(b) - start
 }
 
 func median(v []float64) float64 {

@@ -1,0 +1,52 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/counterfoil/counterfoil/internal/testenv"
+)
+
+// As a server: what startRole starts is this test binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// The whole program once, too short to say anything about speed.
+func TestRun(t *testing.T) {
+	s := settings{stores: []string{onSQLite}, connections: []int{2}, rounds: 1, window: 40 * time.Millisecond, sessions: 20, peer: true}
+	wanted := []string{"refresh", "live check, GET /session", "live check, introspection", "sign-in without the hash", "revoke"}
+	if os.Getenv(testenv.PostgresBin) != "" {
+		s.stores = append(s.stores, onPostgres)
+		wanted = append(wanted, "scs + golang-jwt")
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), s, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range wanted {
+		if !strings.Contains(out.String(), "| "+name+" |") {
+			t.Errorf("no row %q in\n%s", name, &out)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	if s, err := parse([]string{"-stores", "postgres", "-connections", "8,32"}); err != nil ||
+		len(s.stores) != 1 || len(s.connections) != 2 || s.connections[1] != 32 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, args := range [][]string{{"-stores", "redis"}, {"-connections", "0"}, {"-rounds", "0"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}
