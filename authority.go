@@ -33,6 +33,7 @@ type Authority struct {
 	seal     []sealKey
 	log      *slog.Logger
 
+	clock       func() time.Time // Config.Clock as it was given: nil is the system's
 	keys        atomic.Pointer[keySet]
 	revocations *revoked.Table
 	verifiers   map[string]*verify.Verifier // one an audience
@@ -51,6 +52,7 @@ type Authority struct {
 // configuration, [ErrWrongSeal] when the seal does not open the stored keys,
 // and whatever the store says.
 func New(ctx context.Context, store Store, config Config) (*Authority, error) {
+	clock := config.Clock
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
@@ -66,6 +68,7 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 		cfg: config, store: store, sessions: store.Sessions(), seal: seal, log: config.Logger,
 		revocations: revoked.NewTable(config.Clock),
 		verifiers:   make(map[string]*verify.Verifier),
+		clock:       clock,
 	}
 	a.touches = newToucher(a)
 	if err := a.loadKeys(ctx); err != nil {

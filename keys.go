@@ -180,6 +180,7 @@ func (a *Authority) installKeys(r *KeyRing) error {
 			return nil
 		}
 		if a.keys.CompareAndSwap(old, set) {
+			a.revocations.Advance() // what verifiers remember was verified with the old one
 			return nil
 		}
 	}

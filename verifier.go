@@ -16,7 +16,7 @@ const exchangeFor = 10 * time.Minute
 func (a *Authority) newVerifier(audience string, exchange time.Duration) (*verify.Verifier, error) {
 	return verify.NewLocal(verify.Config{
 		Issuer: a.cfg.Issuer, Audience: audience, AcceptAnyAudience: audience == "",
-		Clock: a.cfg.Clock, Logger: a.log,
+		Clock: a.clock, Logger: a.log,
 	}, verify.Local{
 		Key: a.publicKey, Revocations: a.revocations, Live: a.live,
 		MaxTokenLifetime: a.maxTokenLifetime, ExchangeFor: exchange,

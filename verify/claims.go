@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/claimnames"
+	"github.com/counterfoil/counterfoil/internal/jws"
+	"github.com/counterfoil/counterfoil/internal/revoked"
 	"github.com/counterfoil/counterfoil/internal/strictjson"
 )
 
@@ -32,9 +35,20 @@ type Claims struct {
 	Roles   []string
 	Scope   []string
 
-	notBefore time.Time
-	keyID     string
-	payload   []byte
+	notBefore int64          // nbf in Unix seconds; 0: not told
+	key       *jws.PublicKey // that the token was verified with
+	payload   string         // as it stands in the token, in base64url
+}
+
+// refer points c to its token, which is where Decode reads.
+func (c *Claims) refer(token string) {
+	_, rest, _ := strings.Cut(token, ".")
+	c.payload, _, _ = strings.Cut(rest, ".")
+}
+
+// query is what the revocations are asked about these claims.
+func (c *Claims) query() revoked.Query {
+	return revoked.Query{SessionID: c.SessionID, Subject: c.Subject, TokenID: c.ID, ClientID: c.ClientID, Epoch: c.Epoch}
 }
 
 // HasRole reports whether the subject had the role when the token was minted.
@@ -47,11 +61,15 @@ func (c *Claims) HasScope(scope string) bool { return slices.Contains(c.Scope, s
 // v, as json.Unmarshal does. Names that encoding/json would take for one
 // another, such as plan and Plan, are an error when a token has both.
 func (c *Claims) Decode(v any) error {
-	if c.payload == nil {
+	if c.payload == "" {
 		return errors.New("verify: these claims come from no token")
 	}
+	payload, err := base64.RawURLEncoding.DecodeString(c.payload)
+	if err != nil {
+		return fmt.Errorf("verify: decode claims: %w", err)
+	}
 	seen := make(map[string]string)
-	err := strictjson.Object(c.payload, func(name string, _ []byte) error {
+	err = strictjson.Object(payload, func(name string, _ []byte) error {
 		folded := strictjson.FoldsTo(name)
 		if other, ok := seen[folded]; ok {
 			return fmt.Errorf("claims %q and %q differ in case only", other, name)
@@ -60,7 +78,7 @@ func (c *Claims) Decode(v any) error {
 		return nil
 	})
 	if err == nil {
-		err = json.Unmarshal(c.payload, v)
+		err = json.Unmarshal(payload, v)
 	}
 	if err != nil {
 		return fmt.Errorf("verify: decode claims: %w", err)
@@ -73,7 +91,7 @@ func (c *Claims) Decode(v any) error {
 // nothing. It insists on types and on what no token may lack; whether the
 // values are good is for later.
 func parseClaims(payload []byte) (*Claims, error) {
-	c := &Claims{payload: payload}
+	c := &Claims{}
 	var epoch bool
 	err := strictjson.Object(payload, func(name string, value []byte) (err error) {
 		switch name {
@@ -94,7 +112,9 @@ func parseClaims(payload []byte) (*Claims, error) {
 		case "exp":
 			c.ExpiresAt, err = instant(value)
 		case "nbf":
-			c.notBefore, err = instant(value)
+			var at time.Time
+			at, err = instant(value)
+			c.notBefore = at.Unix()
 		case "auth_time":
 			c.AuthTime, err = instant(value)
 		case "amr":

@@ -55,6 +55,15 @@ type Config struct {
 	// with [Cookie].
 	TrustedOrigins []string
 
+	// CacheTokens is how many verified tokens are remembered, so that the
+	// next request with one needs no signature check; revocations, expiry and
+	// rules are looked at each time all the same. Each takes at most 1.3 kB
+	// for tokens of the usual size, and all together never more than
+	// CacheTokens times that. More tokens than that are checked in full when
+	// they come. Default: 8192, which is at most 10.7 MB. A negative number
+	// remembers none, and every request pays for a signature check.
+	CacheTokens int
+
 	// LiveTimeout bounds a live check. Default: 2 s.
 	LiveTimeout time.Duration
 	// MaxKeyAge is how long the keys are trusted while the authority cannot
@@ -96,6 +105,9 @@ func (c Config) withDefaults() Config {
 		c.Authority = c.Issuer
 	}
 	c.Authority = strings.TrimRight(c.Authority, "/")
+	if c.CacheTokens == 0 {
+		c.CacheTokens = defaultCacheTokens
+	}
 	if c.LiveTimeout == 0 {
 		c.LiveTimeout = 2 * time.Second
 	}
@@ -120,6 +132,8 @@ func (c Config) validate() error {
 		return &ConfigError{"Audience", "is required: the name of this service, as the authority's audiences have it"}
 	case c.Audience != "" && c.AcceptAnyAudience:
 		return &ConfigError{"AcceptAnyAudience", "contradicts Audience; leave one of them out"}
+	case c.CacheTokens > maxCacheTokens:
+		return &ConfigError{"CacheTokens", fmt.Sprintf("is more than %d", maxCacheTokens)}
 	case c.LiveTimeout < 0:
 		return &ConfigError{"LiveTimeout", "is negative"}
 	case c.MaxKeyAge < 0:

@@ -30,6 +30,36 @@ func (v *Verifier) Optional(rules ...Rule) func(http.Handler) http.Handler {
 	return v.middleware(v.mustCompile(rules), true)
 }
 
+// Handler is Require for handlers that take the claims as an argument. It is
+// the shortest way from a header to claims: for a token that was verified
+// before, nothing is allocated, where the context of Require takes two
+// allocations. c is never nil.
+//
+//	mux.Handle("GET /orders", v.Handler(func(w http.ResponseWriter, r *http.Request, c *verify.Claims) {
+//		…
+//	}, verify.Scope("orders:read")))
+func (v *Verifier) Handler(f func(w http.ResponseWriter, r *http.Request, c *Claims), rules ...Rule) http.Handler {
+	return &typedHandler{v, v.mustCompile(rules), f}
+}
+
+type typedHandler struct {
+	verifier *Verifier
+	rules    *ruleset
+	serve    func(http.ResponseWriter, *http.Request, *Claims)
+}
+
+func (h *typedHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	token, err := h.verifier.credential(r, h.rules)
+	if err == nil {
+		var c *Claims
+		if c, err = h.verifier.check(r.Context(), token, h.rules); err == nil {
+			h.serve(w, r, c)
+			return
+		}
+	}
+	WriteError(w, r, err)
+}
+
 func (v *Verifier) middleware(rules *ruleset, optional bool) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +114,7 @@ func (v *Verifier) credential(r *http.Request, rules *ruleset) (string, error) {
 // empty token, which no check takes.
 func bearer(value string) (token string, ok bool) {
 	const scheme = "bearer"
-	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || value[:len(scheme)] != "Bearer" && !strings.EqualFold(value[:len(scheme)], scheme) {
 		return "", false
 	}
 	rest := value[len(scheme):]
@@ -98,10 +128,15 @@ func bearer(value string) (token string, ok bool) {
 // are (RFC 6265 section 4.2.1).
 func cookie(headers []string, name string) (value string, n int) {
 	for _, h := range headers {
-		for pair := range strings.SplitSeq(h, ";") {
-			k, val, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if ok && k == name {
-				value = val
+		for more := true; more; {
+			var pair string
+			pair, h, more = strings.Cut(h, ";")
+			// Most are other cookies: they are passed over by name alone.
+			for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
+				pair = pair[1:]
+			}
+			if len(pair) > len(name) && pair[len(name)] == '=' && pair[:len(name)] == name {
+				value = strings.TrimRight(pair[len(name)+1:], " \t")
 				n++
 			}
 		}

@@ -36,6 +36,7 @@ const (
 // The error is a *[ConfigError]; an authority that says it is another issuer
 // counts as one. Close the verifier when it is no longer needed.
 func New(ctx context.Context, cfg Config) (*Verifier, error) {
+	systemTime := cfg.Clock == nil
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	}
 
 	table := revoked.NewTable(cfg.Clock)
-	v := newVerifier(cfg, table)
+	v := newVerifier(cfg, table, systemTime)
 	client := newClient(cfg.HTTPClient)
 	keys := newRemoteKeys(cfg, client, table)
 	v.keys = keys
@@ -171,25 +172,32 @@ var (
 	errSlowKeys = errors.New("the kid is unknown and the keys are still being fetched")
 )
 
-func (r *remoteKeys) find(ctx context.Context, kid string, now time.Time) (*jws.PublicKey, time.Duration, error) {
+func (r *remoteKeys) find(ctx context.Context, kid string, now time.Time) (knownKey, error) {
+	if k, ok := r.known(kid, now); ok {
+		return k, nil
+	}
 	set := r.set.Load()
 	switch {
 	case set == nil:
-		return nil, 0, because(ErrUnavailable, errNoKeys)
+		return knownKey{}, because(ErrUnavailable, errNoKeys)
 	case r.tooOld(set, now):
-		return nil, 0, because(ErrUnavailable, errOldKeys)
-	}
-	if key := set.keys[kid]; key != nil {
-		return key, set.longest, nil
+		return knownKey{}, because(ErrUnavailable, errOldKeys)
 	}
 	if err := r.refetch(ctx, now); err != nil {
-		return nil, 0, err
+		return knownKey{}, err
 	}
-	set = r.set.Load()
-	if key := set.keys[kid]; key != nil {
-		return key, set.longest, nil
+	if k, ok := r.known(kid, now); ok {
+		return k, nil
 	}
-	return nil, 0, errUnknownKey
+	return knownKey{}, errUnknownKey
+}
+
+func (r *remoteKeys) known(kid string, now time.Time) (knownKey, bool) {
+	set := r.set.Load()
+	if set == nil || r.tooOld(set, now) || set.keys[kid] == nil {
+		return knownKey{}, false
+	}
+	return knownKey{set.keys[kid], set.longest, r.maxAge - now.Sub(set.fetched)}, true
 }
 
 // refetch asks for the keys anew since a kid is unknown. All who come meanwhile
@@ -316,8 +324,8 @@ func (r *remoteKeys) install(set jwk.Set, longest time.Duration, at time.Time) e
 	return nil
 }
 
-// use makes the set the one in force. A revoked key in it stays revoked: the
-// table of revocations is asked before the set is.
+// use makes the set the one in force, and warm tokens look at it anew. A revoked
+// key in it stays revoked: the table of revocations is asked before the set is.
 func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
 	s := &keySet{
 		version: set.Version,
@@ -329,7 +337,9 @@ func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
 	for _, k := range set.Keys {
 		s.keys[k.KID()] = k
 	}
-	if r.set.Swap(s) == nil {
+	first := r.set.Swap(s) == nil
+	r.table.Advance()
+	if first {
 		close(r.have)
 	}
 }

@@ -27,24 +27,36 @@ type Verifier struct {
 	log         *slog.Logger
 	origins     *http.CrossOriginProtection
 	revocations *revoked.Table
+	warm        *warmTable // nil: every token is checked in full
 	keys        keySource
 	live        func(ctx context.Context, token string, c *Claims) error // nil: no way to ask
 	exchange    time.Duration
 	close       func() error
 }
 
-// keySource finds keys by kid.
+// keySource finds keys by kid. Whatever changes the keys also makes a new
+// version of the revocations, afterwards, so that warm tokens ask again.
 type keySource interface {
-	// find returns the key, and the longest lifetime of tokens. The error is
-	// ErrUnavailable while there are no keys, otherwise ErrTokenInvalid.
-	find(ctx context.Context, kid string, now time.Time) (*jws.PublicKey, time.Duration, error)
+	// find returns the key. The error is ErrUnavailable while there are no
+	// keys, otherwise ErrTokenInvalid.
+	find(ctx context.Context, kid string, now time.Time) (knownKey, error)
+	// known is find without I/O: false where find would wait or fail.
+	known(kid string, now time.Time) (knownKey, bool)
 	ready() bool
 	wait(ctx context.Context) error
 }
 
+// knownKey is a key and what holds for its tokens now.
+type knownKey struct {
+	key     *jws.PublicKey
+	longest time.Duration // the longest lifetime of tokens
+	left    time.Duration // how long the key is trusted if nothing more is heard
+}
+
 // Local is what a verifier in the authority's own process stands on.
 type Local struct {
-	// Key returns a key that is published at present. It does no I/O.
+	// Key returns a key that is published at present. It does no I/O. Whoever
+	// changes what it returns calls Revocations.Advance afterwards.
 	Key func(kid string) (*jws.PublicKey, bool)
 	// Revocations is the table that the authority applies its revocations to.
 	Revocations *revoked.Table
@@ -64,6 +76,7 @@ type Local struct {
 // network: Authority, APIKey, Cache and HTTPClient of the configuration do
 // nothing. Only errors of the configuration are returned.
 func NewLocal(cfg Config, local Local) (*Verifier, error) {
+	systemTime := cfg.Clock == nil
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -74,7 +87,10 @@ func NewLocal(cfg Config, local Local) (*Verifier, error) {
 	if local.Revocations == nil {
 		local.Revocations = revoked.NewTable(cfg.Clock)
 	}
-	v := newVerifier(cfg, local.Revocations)
+	if local.ExchangeFor > 0 {
+		cfg.CacheTokens = -1 // such a token is seen once
+	}
+	v := newVerifier(cfg, local.Revocations, systemTime)
 	v.keys = localKeys{local}
 	v.exchange = local.ExchangeFor
 	if ask := local.Live; ask != nil {
@@ -83,7 +99,9 @@ func NewLocal(cfg Config, local Local) (*Verifier, error) {
 	return v, nil
 }
 
-func newVerifier(cfg Config, table *revoked.Table) *Verifier {
+// newVerifier makes a verifier without keys. systemTime tells that the clock is
+// the system's, so that warm tokens need not read it each time.
+func newVerifier(cfg Config, table *revoked.Table, systemTime bool) *Verifier {
 	v := &Verifier{
 		issuer:      cfg.Issuer,
 		audience:    cfg.Audience,
@@ -92,6 +110,9 @@ func newVerifier(cfg Config, table *revoked.Table) *Verifier {
 		origins:     http.NewCrossOriginProtection(),
 		revocations: table,
 		close:       func() error { return nil },
+	}
+	if cfg.CacheTokens > 0 {
+		v.warm = newWarmTable(cfg.CacheTokens, systemTime)
 	}
 	for _, a := range cfg.Algorithms {
 		v.algorithms = append(v.algorithms, jws.Alg(a))
@@ -105,15 +126,20 @@ func newVerifier(cfg Config, table *revoked.Table) *Verifier {
 
 type localKeys struct{ Local }
 
-func (l localKeys) find(_ context.Context, kid string, _ time.Time) (*jws.PublicKey, time.Duration, error) {
+func (l localKeys) find(_ context.Context, kid string, now time.Time) (knownKey, error) {
+	if k, ok := l.known(kid, now); ok {
+		return k, nil
+	}
+	return knownKey{}, errUnknownKey
+}
+
+func (l localKeys) known(kid string, _ time.Time) (knownKey, bool) {
 	longest := longestLifetime
 	if l.MaxTokenLifetime != nil {
 		longest = l.MaxTokenLifetime()
 	}
-	if key, ok := l.Key(kid); ok && key != nil {
-		return key, longest, nil
-	}
-	return nil, 0, errUnknownKey
+	key, ok := l.Key(kid)
+	return knownKey{key, longest, longestDiscovered}, ok && key != nil
 }
 
 func (localKeys) ready() bool                { return true }
@@ -168,10 +194,13 @@ func (v *Verifier) Checker(rules ...Rule) func(ctx context.Context, token string
 }
 
 func (v *Verifier) check(ctx context.Context, token string, r *ruleset) (*Claims, error) {
-	now := v.clock()
-	c, err := v.local(ctx, token, now)
+	var err error
+	c := v.recall(token)
+	if c == nil {
+		c, err = v.local(ctx, token, v.clock())
+	}
 	if err == nil {
-		err = v.hold(ctx, token, c, r, now)
+		err = v.hold(ctx, token, c, r)
 	}
 	if err != nil {
 		if v.log.Enabled(ctx, slog.LevelDebug) {
@@ -182,8 +211,11 @@ func (v *Verifier) check(ctx context.Context, token string, r *ruleset) (*Claims
 	return c, nil
 }
 
-// local checks all that the token and this process know.
+// local checks all that the token and this process know, and remembers a token
+// that is good.
 func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Claims, error) {
+	// Before anything is asked that a later version could answer differently.
+	version := v.revocations.Version()
 	msg, err := jws.Parse(token)
 	if err != nil {
 		return nil, because(ErrTokenInvalid, err)
@@ -199,36 +231,35 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 	if c.Issuer != v.issuer {
 		return nil, errWrongIssuer
 	}
-	c.keyID = msg.Header.Kid
-	if v.revocations.KeyRevoked(c.keyID) {
+	if v.revocations.KeyRevoked(msg.Header.Kid) {
 		return nil, errRevokedKey
 	}
-	key, longest, err := v.keys.find(ctx, c.keyID, now)
+	k, err := v.keys.find(ctx, msg.Header.Kid, now)
 	if err != nil {
 		return nil, err
 	}
-	if v.algorithms != nil && !slices.Contains(v.algorithms, key.Alg()) {
+	if v.algorithms != nil && !slices.Contains(v.algorithms, k.key.Alg()) {
 		return nil, errBadKeyAlg
 	}
-	if err := msg.Verify(key); err != nil {
+	if err := msg.Verify(k.key); err != nil {
 		return nil, because(ErrTokenInvalid, err)
 	}
+	c.key = k.key
+	c.refer(token)
 	// The issuer has said all this. From here on answers may be precise.
 	switch {
 	case v.audience != "" && c.Audience != v.audience:
 		return nil, ErrAudienceMismatch
 	case c.IssuedAt.After(now.Add(leeway)):
 		return nil, errFromFuture
-	case c.notBefore.After(now.Add(leeway)):
+	case time.Unix(c.notBefore, 0).After(now.Add(leeway)):
 		return nil, errNotYet
-	case c.ExpiresAt.Sub(c.IssuedAt) > longest:
+	case c.ExpiresAt.Sub(c.IssuedAt) > k.longest:
 		return nil, errLivesTooLong
 	case !now.Before(c.ExpiresAt.Add(leeway + v.exchange)):
 		return nil, ErrTokenExpired
 	}
-	switch v.revocations.Check(revoked.Query{
-		SessionID: c.SessionID, Subject: c.Subject, TokenID: c.ID, ClientID: c.ClientID, Epoch: c.Epoch,
-	}) {
+	switch v.revocations.Check(c.query()) {
 	case revoked.Revoked:
 		return nil, ErrTokenRevoked
 	case revoked.Stale:
@@ -236,14 +267,15 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 			return nil, ErrTokenStale
 		}
 	}
+	v.remember(token, c, k, version, now.UnixNano())
 	return c, nil
 }
 
 // hold checks the rules of the route. What a refresh or a step-up can mend
 // comes before what it cannot.
-func (v *Verifier) hold(ctx context.Context, token string, c *Claims, r *ruleset, now time.Time) error {
+func (v *Verifier) hold(ctx context.Context, token string, c *Claims, r *ruleset) error {
 	live := r.live
-	if r.maxTokenAge > 0 && now.Sub(c.IssuedAt) > r.maxTokenAge && !live {
+	if r.maxTokenAge > 0 && !live && v.clock().Sub(c.IssuedAt) > r.maxTokenAge {
 		if v.live == nil || r.refreshWhenOld {
 			return ErrTokenTooOld
 		}
@@ -255,7 +287,7 @@ func (v *Verifier) hold(ctx context.Context, token string, c *Claims, r *ruleset
 		}
 	}
 	if r.maxAuthAge > 0 {
-		age := now.Sub(c.AuthTime)
+		age := v.clock().Sub(c.AuthTime)
 		if c.AuthTime.IsZero() || age > r.maxAuthAge || age < -leeway {
 			e := *ErrInsufficientUserAuthentication.(*Error)
 			e.MaxAge, e.Cause = r.maxAuthAge, errNoRecentAuth

@@ -122,10 +122,16 @@ func (t *Table) KeyRevoked(kid string) bool {
 	return t.plain[keys].get(kid) != nil
 }
 
-// Version grows with each [Table.Apply], after its entries are in force. What
+// Version grows with each [Table.Apply], after its entries are in force, and
+// with [Table.Advance]. What
 // was found under one version holds as long as the version is the same, if the
 // version was read before the table was asked.
 func (t *Table) Version() uint64 { return t.version.Load() }
+
+// Advance makes a new version without new entries. It is for changes elsewhere
+// that what was found under a version rests on, such as those of the keys, and
+// is called when they are in force.
+func (t *Table) Advance() { t.version.Add(1) }
 
 // Apply puts entries in force: when it returns, every later Check sees them.
 // Entries may come more than once and in any order. Of a subject or client the
