@@ -198,21 +198,18 @@ func (a *authority) apiKey(args ...string) string {
 
 // answer is what came back. The members are those that the tests look at.
 type answer struct {
-	Status int
-	Header http.Header
-	Text   string
+	Status int         `json:"-"`
+	Header http.Header `json:"-"`
+	Text   string      `json:"-"`
 
 	Code         string
 	AccessToken  string `json:"access_token"`
 	SessionToken string `json:"session_token"`
 	Subject      string
-	Session      struct {
-		SID     string
-		Subject string
-		Device  struct {
-			UserAgent string `json:"user_agent"`
-			IP        string
-		}
+	Session      struct{ SID string }
+	Device       struct {
+		UserAgent string `json:"user_agent"`
+		IP        string
 	}
 }
 

@@ -1,0 +1,49 @@
+// The authority, as this application sees it.
+import http from "node:http";
+import https from "node:https";
+
+const {
+  COUNTERFOIL_AUTHORITY: address = "http://127.0.0.1:8700", // where it is reached from here
+  COUNTERFOIL_ISSUER: iss = address, // its public URL, which tokens name
+  COUNTERFOIL_API_KEY: apiKey, // scope sessions
+} = process.env;
+if (!apiKey) throw new Error("COUNTERFOIL_API_KEY is not set: counterfoil api-key create --name express --scope sessions");
+
+export const issuer = iss;
+export const jwksURL = new URL(`${address}/.well-known/jwks.json`);
+
+// authority makes a call as a backend: the API key never leaves this process.
+export async function authority(method, path, body) {
+  const res = await fetch(address + path, {
+    method,
+    headers: { Authorization: `Bearer ${apiKey}`, ...(body && { "Content-Type": "application/json" }) },
+    body: body && JSON.stringify(body),
+    redirect: "error",
+    signal: AbortSignal.timeout(5000),
+  });
+  if (!res.ok) throw new Error(`authority: ${method} ${path}: ${res.status} ${await res.text()}`);
+  return res.json();
+}
+
+export const startSession = (session) => authority("POST", "/v1/sessions", session);
+
+// forward passes a request of the user's device on as it is, Host and cookie
+// included, and the answer back. The address of the user is added; start the
+// authority with --trusted-proxies and this host's address to have it believed.
+export function forward(path) {
+  const { request } = address.startsWith("https:") ? https : http;
+  return (req, res, next) => {
+    const headers = { ...req.headers, "x-forwarded-for": req.socket.remoteAddress };
+    delete headers.connection;
+    const query = req.url.includes("?") ? req.url.slice(req.url.indexOf("?")) : "";
+    const onward = request(address + path + query, { method: req.method, headers, timeout: 5000 }, (answer) => {
+      delete answer.headers.connection;
+      res.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(res);
+    });
+    onward.on("timeout", () => onward.destroy(new Error("the authority does not answer")));
+    onward.on("error", next); // 503: the device keeps its session and tries again
+    res.on("close", () => onward.destroy());
+    req.pipe(onward);
+  };
+}
