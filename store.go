@@ -168,10 +168,48 @@ type FeedLog interface {
 	Read(ctx context.Context, after int64, limit int) ([]Revocation, error)
 	// Head returns the timeline and the highest position ever given.
 	Head(ctx context.Context) (FeedHead, error)
+	// Tail follows the log above the position: 0 for everything retained, or
+	// the Resolved of an earlier tail. ctx bounds this call only.
+	Tail(ctx context.Context, after int64) (Tail, error)
 	// Prune deletes at most limit entries whose Until is before the given
 	// time, and before the store's own. Positions are never given again; key
 	// entries never leave.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// Tail reads the feed log as it grows, whoever writes it. Next and Close are
+// for one goroutine, Wake is for any.
+type Tail interface {
+	// Next reads the log and returns what it has not returned yet. The first
+	// call does not wait; later ones wait until something changes, at most
+	// for the store's poll interval, and then return without entries, which
+	// tells that there were none. The interval is 10 ms, or as long as it
+	// likes for a store that hears of every change in any process. Each read
+	// is bounded by itself, so that a lost connection ends in an error.
+	// After an error the tail is over: close it, and open another one at the
+	// last Resolved.
+	Next(ctx context.Context) (FeedBatch, error)
+	// Wake ends a wait of Next, the present one or the one to come.
+	Wake()
+	// Close frees what the tail holds.
+	Close() error
+}
+
+// FeedBatch is what a [Tail] found.
+type FeedBatch struct {
+	// Entries may come in any order, late, and more than once; none is left out.
+	Entries []Revocation
+	// Resolved says that every entry at or below it that was ever committed,
+	// or ever will be, is in this batch or an earlier one, unless it was
+	// pruned. It never falls within a timeline.
+	Resolved int64
+	Timeline int64
+	// KeyVersion is that of the key ring, read no earlier than ReadAt.
+	KeyVersion int64
+	// ReadAt is [time.Now] of this process, with its monotonic reading, from
+	// before the read began: what was committed until then has been returned.
+	// Zero when more is to come at once: the next call does not wait.
+	ReadAt time.Time
 }
 
 // FeedHead is a point in the feed log.

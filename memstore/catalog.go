@@ -61,6 +61,7 @@ func (s *Store) swapRing(changed counterfoil.KeyRing, retain time.Duration) (rev
 		was[k.ID] = k.State
 	}
 	s.ring = changed
+	s.wakeTails()
 	now := s.now()
 	for _, k := range changed.Keys {
 		if k.State == counterfoil.KeyRevoked && was[k.ID] != counterfoil.KeyRevoked {

@@ -31,6 +31,7 @@ type Store struct {
 	log      []counterfoil.Revocation // by position
 	position int64                    // the highest ever given
 	epoch    int64                    // the highest ever reported
+	tails    map[*tail]struct{}
 
 	ring    counterfoil.KeyRing
 	apiKeys map[string]*apiKey
@@ -55,6 +56,7 @@ func New(options ...Option) *Store {
 		sessions: make(map[string]*session),
 		children: make(map[string]map[string]*session),
 		subjects: make(map[string]*subject),
+		tails:    make(map[*tail]struct{}),
 		apiKeys:  make(map[string]*apiKey),
 		users:    make(map[string]*user),
 		emails:   make(map[string]*user),
@@ -106,6 +108,7 @@ func (s *Store) report(e counterfoil.Revocation, now time.Time, retain time.Dura
 	e.Until = now.Add(retain + time.Second - 1).Truncate(time.Second) // whole seconds, rounded up
 	s.epoch = max(s.epoch, e.StaleBelow)
 	s.log = append(s.log, e)
+	s.wakeTails()
 	return e
 }
 
@@ -118,20 +121,27 @@ func (f feed) Read(ctx context.Context, after int64, limit int) ([]counterfoil.R
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i, found := slices.BinarySearchFunc(f.log, after, func(e counterfoil.Revocation, at int64) int {
+	return f.above(after, max(limit, 0)), nil
+}
+
+// above copies at most limit entries above a position; the lock is held.
+func (s *Store) above(after int64, limit int) []counterfoil.Revocation {
+	i, found := slices.BinarySearchFunc(s.log, after, func(e counterfoil.Revocation, at int64) int {
 		return int(min(1, max(-1, e.Position-at)))
 	})
 	if found {
 		i++
 	}
-	page := f.log[i:]
-	return slices.Clone(page[:min(len(page), max(limit, 0))]), nil
+	return slices.Clone(s.log[i:min(i+limit, len(s.log))])
 }
+
+// timeline is the one there is: nothing is ever restored.
+const timeline = 1
 
 func (f feed) Head(ctx context.Context) (counterfoil.FeedHead, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return counterfoil.FeedHead{Timeline: 1, Position: f.position}, ctx.Err()
+	return counterfoil.FeedHead{Timeline: timeline, Position: f.position}, ctx.Err()
 }
 
 func (f feed) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
