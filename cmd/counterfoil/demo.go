@@ -73,6 +73,10 @@ func newDemoFlags(f *flags) *demoFlags {
 
 // run starts the three processes and waits.
 func (d *demoFlags) run(ctx context.Context, a *app) (err error) {
+	lifetime := time.Duration(d.tokenLifetime)
+	if lifetime < 30*time.Second || lifetime > 5*time.Minute || lifetime%time.Second != 0 {
+		return usagef("--token-lifetime %s: want whole seconds from 30s to 5m", &d.tokenLifetime)
+	}
 	listener, moved, err := d.open(ctx)
 	if err != nil {
 		return err
@@ -95,7 +99,7 @@ func (d *demoFlags) run(ctx context.Context, a *app) (err error) {
 	}
 	// Browsers keep Secure cookies of plain http for the name localhost only.
 	issuer := "http://localhost:" + port
-	first := demoAuthorityConfig{Listen: "127.0.0.1:0", Issuer: issuer, Folder: folder, TokenLifetime: time.Duration(d.tokenLifetime), First: true}
+	first := demoAuthorityConfig{Listen: "127.0.0.1:0", Issuer: issuer, Folder: folder, TokenLifetime: lifetime, First: true}
 	var made demoAuthorityReady
 	authority, err := demo.Start(ctx, filepath.Join(folder, "authority.log"), first, &made, "demo", partAuthority)
 	if err != nil {
@@ -134,7 +138,7 @@ func (d *demoFlags) run(ctx context.Context, a *app) (err error) {
 		return fmt.Errorf("demo: %w", err)
 	case <-orders.Done():
 		if ctx.Err() == nil { // Ctrl-C in a terminal reaches it too
-			err = fmt.Errorf("demo: the protected service ended by itself; its log is %s", filepath.Join(folder, "orders.log"))
+			err = fmt.Errorf("demo: the protected service ended by itself: %s", orders.LastLine())
 		}
 	case <-ctx.Done():
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -23,6 +22,8 @@ const (
 type Process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
+	log   string
+	from  int64         // where its part of the log begins
 	done  chan struct{} // closed when it has ended
 }
 
@@ -61,7 +62,7 @@ func Start(ctx context.Context, log string, config, ready any, args ...string) (
 	if err := errors.Join(cmd.Start(), file.Close()); err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
+	p := &Process{cmd: cmd, stdin: stdin, log: log, from: from, done: make(chan struct{})}
 	answer := make(chan error, 1)
 	go func() {
 		_, err := stdin.Write(append(told, '\n'))
@@ -84,18 +85,21 @@ func Start(ctx context.Context, log string, config, ready any, args ...string) (
 	}
 	if err != nil {
 		p.Stop()
-		return nil, fmt.Errorf("start %s: %s (its log is %s)", strings.Join(args, " "), lastLine(log, from, err), log)
+		if said := p.LastLine(); said != "" {
+			return nil, fmt.Errorf("start %s: %s", strings.Join(args, " "), said)
+		}
+		return nil, fmt.Errorf("start %s: %w", strings.Join(args, " "), err)
 	}
 	return p, nil
 }
 
-// lastLine is what a child said last, or the error where it said nothing.
-func lastLine(path string, from int64, err error) string {
-	text, reading := os.ReadFile(filepath.Clean(path))
-	if reading != nil || int64(len(text)) <= from {
-		return err.Error()
+// LastLine is what the process logged last, or empty.
+func (p *Process) LastLine() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil || int64(len(text)) <= p.from {
+		return ""
 	}
-	lines := strings.Split(strings.TrimSpace(string(text[from:])), "\n")
+	lines := strings.Split(strings.TrimSpace(string(text[p.from:])), "\n")
 	return lines[len(lines)-1]
 }
 

@@ -178,8 +178,8 @@ function show() {
   $("open-phone").disabled = !browser.live;
   $("sign-out-others").disabled = $("sign-out-all").disabled = !browser.live;
   $("role").disabled = !user;
-  $("role").textContent = isAdmin ? "Take admin" : "Give admin";
-  $("role-now").textContent = user ? `${user.email} is ${isAdmin ? "admin" : "no admin"}` : "nobody is signed in";
+  $("role").textContent = isAdmin ? "Take the role" : "Give the role";
+  $("role-now").textContent = !user ? "Nobody is signed in." : isAdmin ? "The operator has given it." : "The operator has not given it.";
 }
 
 async function begin() {
@@ -192,6 +192,7 @@ async function begin() {
     done("sign-in");
     await readUser();
   }
+  // The page's server kept the second device's session through the reload.
   if (state.body.phone) await phone.refresh("on load");
   show();
   setInterval(() => tickets.forEach((ticket) => ticket.tick()), 250);

@@ -72,7 +72,7 @@ export class Device extends EventTarget {
       if (this.session) this.end(answer.body);
       else this.forget(answer.body);
     } else if (answer.code === "credential_missing") {
-      this.forget();
+      this.forget(this.live ? answer.body : null);
     } else if (this.state !== "out") {
       this.#later(answer.retryAfter);
     }

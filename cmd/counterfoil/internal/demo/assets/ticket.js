@@ -5,6 +5,16 @@ import { deviceName, ending, exact, relative, span } from "./words.js";
 
 const leeway = 5; // seconds that verifiers add to the expiry
 
+// status is the session's mark and word.
+function status(state, expired) {
+  switch (state) {
+    case "in": return ["valid", "active"];
+    case "later": return ["stale", "active, as last told"];
+    case "ended": return ["revoked", expired ? "expired" : "revoked"];
+    default: return ["", ""];
+  }
+}
+
 export class Ticket {
   #device;
   #fields = new Map();
@@ -49,7 +59,7 @@ export class Ticket {
     const expired = problem?.code === "session_expired";
     this.#text("stamp", expired ? "expired" : "revoked");
     this.#hide("stamp", state !== "ended");
-    this.#mark("session-mark", state === "ended" ? "revoked" : signedIn ? "valid" : "", state === "ended" ? (expired ? "expired" : "revoked") : signedIn ? "active" : "");
+    this.#mark("session-mark", ...status(state, expired));
     this.#why(state, problem);
     if (signedIn) {
       this.#text("sid", session.sid);
@@ -116,7 +126,9 @@ export class Ticket {
       e.textContent = "The authority does not answer. Still signed in: the token serves until it expires, and is refreshed as soon as there is an answer.";
     } else if (state === "out" && problem) {
       e.dataset.mark = "revoked";
-      e.textContent = `The last session has ended: ${ending(problem)}.`;
+      e.textContent = problem.code === "credential_missing"
+        ? "The session cookie is gone: another tab signed out, or this browser keeps no Secure cookies of http://localhost, as Safari does."
+        : `The last session has ended: ${ending(problem)}.`;
     } else if (state === "ended") {
       e.dataset.mark = "revoked";
       e.textContent = `The session has ended: ${ending(problem)}. Refresh and live checks refuse it at once. A service that asks nobody takes the token until it expires.`;
