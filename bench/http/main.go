@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ import (
 type settings struct {
 	stores      []string
 	peer        bool
+	calls       *regexp.Regexp
 	connections []int
 	rounds      int
 	window      time.Duration // of one measurement
@@ -79,6 +81,7 @@ func parse(args []string) (settings, error) {
 	stores := flags.String("stores", "sqlite,postgres", "which stores, by comma")
 	connections := flags.String("connections", "16,64", "connections at once, by comma")
 	flags.BoolVar(&s.peer, "peer", true, "measure the hybrid by hand too (PostgreSQL)")
+	calls := flags.String("calls", "", "only the calls whose names this matches (a regular expression; revoke needs sign-in)")
 	flags.IntVar(&s.rounds, "rounds", 3, "measurements of each kind")
 	flags.DurationVar(&s.window, "time", time.Second, "length of one measurement")
 	flags.IntVar(&s.sessions, "sessions", 1000, "live sessions")
@@ -92,6 +95,10 @@ func parse(args []string) (settings, error) {
 		if store != onSQLite && store != onPostgres {
 			return s, fmt.Errorf("-stores: %q is not %s or %s", store, onSQLite, onPostgres)
 		}
+	}
+	var err error
+	if s.calls, err = regexp.Compile(*calls); err != nil {
+		return s, fmt.Errorf("-calls: %w", err)
 	}
 	for text := range strings.SplitSeq(*connections, ",") {
 		n, err := strconv.Atoi(text)
@@ -159,6 +166,9 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 			}
 			stops, contenders = append(stops, stop), append(contenders, c)
 		}
+	}
+	for _, c := range contenders {
+		c.calls = slices.DeleteFunc(c.calls, func(k *call) bool { return !s.calls.MatchString(k.name) })
 	}
 	b := &bench{settings: s, ceiling: ceiling, contenders: contenders}
 	if err := b.measure(ctx); err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/counterfoil/counterfoil/internal/testenv"
 )
@@ -22,7 +21,10 @@ func TestMain(m *testing.M) {
 
 // The whole program once, too short to say anything about speed.
 func TestRun(t *testing.T) {
-	s := settings{stores: []string{onSQLite}, connections: []int{2}, rounds: 1, window: 40 * time.Millisecond, sessions: 20, peer: true}
+	s, err := parse([]string{"-stores", onSQLite, "-connections", "2", "-rounds", "1", "-time", "40ms", "-sessions", "20"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	wanted := []string{"refresh", "live check, GET /session", "live check, introspection", "sign-in without the hash", "revoke"}
 	if os.Getenv(testenv.PostgresBin) != "" {
 		s.stores = append(s.stores, onPostgres)
@@ -44,7 +46,7 @@ func TestFlags(t *testing.T) {
 		len(s.stores) != 1 || len(s.connections) != 2 || s.connections[1] != 32 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, args := range [][]string{{"-stores", "redis"}, {"-connections", "0"}, {"-rounds", "0"}} {
+	for _, args := range [][]string{{"-stores", "redis"}, {"-connections", "0"}, {"-rounds", "0"}, {"-calls", "("}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is taken", args)
 		}

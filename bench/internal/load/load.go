@@ -78,7 +78,7 @@ func Run(ctx context.Context, plan Plan) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }() // nothing is left to be sent
 		clients[i] = &client{conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
 	}
 	var all sync.WaitGroup
