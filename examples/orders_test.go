@@ -74,7 +74,7 @@ func TestOrders(t *testing.T) {
 	if info, err := os.Stat(cache); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("cache file: %v, %v", info, err)
 	}
-	service, url = run()
+	_, url = run()
 	call(t, "GET", url+"/readyz", nil).want(t, 200, "")
 	orders(first.AccessToken).want(t, 200, "")
 	remove(first.AccessToken).want(t, 503, "unavailable")

@@ -35,12 +35,12 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, listen, file string) error {
+func run(ctx context.Context, listen, file string) (err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }() // the server closes it too
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return err
@@ -52,22 +52,23 @@ func run(ctx context.Context, listen, file string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	app, err := newApp(ctx, db, address, counterfoil.SealFile(file+".seal"))
 	if err != nil {
 		return err
 	}
 
 	server := httpapi.Server(app.routes()) // net/http with sane limits
+	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = server.Shutdown(grace) // what is not done by then is cut off
+		stopped <- server.Shutdown(grace)
 	}()
 	fmt.Println("open", address)
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return errors.Join(err, app.auth.Close())
+	if err = server.Serve(listener); errors.Is(err, http.ErrServerClosed) {
+		err = <-stopped // requests under way are finished: now the rest may close
 	}
-	return app.auth.Close()
+	return errors.Join(err, app.auth.Close())
 }

@@ -49,23 +49,24 @@ func run(ctx context.Context, listen string, config verify.Config) error {
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer func() { _ = v.Close() }() // it ends the fetching of keys, which cannot fail
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err
 	}
 	server := &http.Server{Handler: newShop().routes(v), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
+	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = server.Shutdown(grace) // what is not done by then is cut off
+		stopped <- server.Shutdown(grace)
 	}()
 	fmt.Printf("orders on http://%s\n", listener.Addr())
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	return nil
+	return <-stopped
 }
 
 func (s *shop) routes(v *verify.Verifier) http.Handler {
