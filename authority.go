@@ -42,6 +42,7 @@ type Authority struct {
 	touches     *toucher
 	refreshing  singleflight.Group
 	apiKeys     apiKeyCache
+	follower    *follower
 
 	stop func()
 	done sync.WaitGroup
@@ -74,15 +75,17 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 	if err := a.loadKeys(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
-	if err := a.loadRevocations(ctx); err != nil {
+	if err := a.makeVerifiers(); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
-	if err := a.makeVerifiers(); err != nil {
+	a.follower = newFollower(a)
+	if err := a.follower.start(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
 	a.done.Go(func() { a.maintain(background) })
+	a.done.Go(func() { a.follower.run(background) })
 	return a, nil
 }
 
@@ -99,7 +102,7 @@ func (a *Authority) makeVerifiers() (err error) {
 	return err
 }
 
-// Close ends background work, writes the touches that wait, and closes the
+// Close ends background work and feeds, writes the touches that wait, and closes the
 // store (not the database that the caller brought).
 func (a *Authority) Close() error {
 	a.stop()
@@ -150,25 +153,12 @@ func (a *Authority) maxTokenLifetime() time.Duration { return a.cfg.TokenLifetim
 func (a *Authority) retain() time.Duration { return a.maxTokenLifetime() + retainMargin }
 
 // Apply tells this process's verifiers about revocations that a store
-// committed. Authority's own methods do so before they return.
+// committed. Authority's own methods do so before they return. Other processes
+// hear of them from the feed log.
 func (a *Authority) Apply(revocations ...Revocation) {
 	if len(revocations) > 0 {
-		a.revocations.Apply(revocations...)
-	}
-}
-
-func (a *Authority) loadRevocations(ctx context.Context) error {
-	var after int64
-	for {
-		page, err := a.store.Feed().Read(ctx, after, 1000)
-		if err != nil {
-			return fmt.Errorf("read retained revocations: %w", err)
-		}
-		if len(page) == 0 {
-			return nil
-		}
-		a.Apply(page...)
-		after = page[len(page)-1].Position
+		a.revocations.Apply(a.keepLongEnough(slices.Clone(revocations))...)
+		a.follower.wake()
 	}
 }
 

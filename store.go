@@ -189,13 +189,14 @@ type Tail interface {
 	// After an error the tail is over: close it, and open another one at the
 	// last Resolved.
 	Next(ctx context.Context) (FeedBatch, error)
-	// Wake ends a wait of Next, the present one or the one to come.
+	// Wake ends a wait of Next, the present one or the one to come. After
+	// Close it does nothing.
 	Wake()
 	// Close frees what the tail holds.
 	Close() error
 }
 
-// FeedBatch is what a [Tail] found.
+// FeedBatch is what a [Tail] found. Its memory is the caller's.
 type FeedBatch struct {
 	// Entries may come in any order, late, and more than once; none is left out.
 	Entries []Revocation
