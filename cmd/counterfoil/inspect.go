@@ -87,7 +87,7 @@ func readToken(ctx context.Context, a *app, args []string) (text string, err err
 	case len(args) == 0 && isTerminal(a.stdin):
 		text, err = askHidden(ctx, a, "Token (not shown): ")
 	default:
-		text, err = readAll(a.stdin)
+		text, err = readAll(ctx, a.stdin)
 	}
 	if err != nil {
 		return "", err

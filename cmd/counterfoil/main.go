@@ -23,10 +23,16 @@ const (
 )
 
 func main() {
-	// The first signal asks; the second, with the default handling restored,
-	// ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals // asks
+		cancel()
+		<-signals // insists
+		fmt.Fprintln(os.Stderr, "counterfoil: a second signal: ended at once")
+		os.Exit(exitFailed)
+	}()
 	os.Exit(run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 

@@ -16,13 +16,48 @@ import (
 // maxInput bounds what is read from stdin.
 const maxInput = 64 << 10
 
-// readLine reads the first line of stdin.
-func readLine(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxInput)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read stdin: %w", err)
+var errInterrupted = errors.New("interrupted")
+
+// untilInterrupted waits for a read that nothing can end but its input or the
+// end of the process.
+func untilInterrupted(ctx context.Context, read func() (string, error)) (string, error) {
+	type answer struct {
+		text string
+		err  error
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	answered := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		answered <- answer{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errInterrupted
+	case got := <-answered:
+		return got.text, got.err
+	}
+}
+
+// readLine reads the first line of stdin.
+func readLine(ctx context.Context, r io.Reader) (string, error) {
+	return untilInterrupted(ctx, func() (string, error) {
+		line, err := bufio.NewReader(io.LimitReader(r, maxInput)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read stdin: %w", err)
+		}
+		return strings.TrimRight(line, "\r\n"), nil
+	})
+}
+
+// readAll reads stdin to its end.
+func readAll(ctx context.Context, r io.Reader) (string, error) {
+	return untilInterrupted(ctx, func() (string, error) {
+		data, err := io.ReadAll(io.LimitReader(r, maxInput))
+		if err != nil {
+			return "", fmt.Errorf("read stdin: %w", err)
+		}
+		return strings.TrimSpace(string(data)), nil
+	})
 }
 
 // askPassword asks a person twice, without echo.
@@ -54,26 +89,18 @@ func askHidden(ctx context.Context, a *app, prompt string) (string, error) {
 		return "", fmt.Errorf("read the terminal: %w", err)
 	}
 	fmt.Fprint(a.stderr, prompt)
-	type answer struct {
-		text []byte
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go func() {
+	text, err := untilInterrupted(ctx, func() (string, error) {
 		text, err := term.ReadPassword(fd)
-		answered <- answer{text, err}
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.stderr)
-		return "", errors.Join(errors.New("interrupted"), term.Restore(fd, before))
-	case got := <-answered:
-		fmt.Fprintln(a.stderr)
-		if got.err != nil {
-			return "", fmt.Errorf("read the password: %w", got.err)
+		if err != nil {
+			return "", fmt.Errorf("read the terminal: %w", err)
 		}
-		return string(got.text), nil
+		return string(text), nil
+	})
+	fmt.Fprintln(a.stderr)
+	if errors.Is(err, errInterrupted) {
+		err = errors.Join(err, term.Restore(fd, before))
 	}
+	return text, err
 }
 
 // generatePassword makes one that is easy to copy: five groups of five

@@ -35,7 +35,7 @@ import (
 //
 //	fails CODE counterfoil …    it exits with CODE, and says why in one line on stderr
 //	serve FLAGS…                starts `counterfoil serve` on a free port; $URL is where
-//	stop [SIGNAL]               ends it; its log is in serve.log, its stdout in serve.out
+//	shutdown                    ends it; its log is in serve.log, its stdout in serve.out
 //	http METHOD URL [BODY]      makes a request; $TOKEN, when set, is the bearer; the status is on stderr
 //	take NAME REGEXP            puts what the group of REGEXP found in stdout into $NAME
 //	only NAMES…                 the folder holds these files and no others
@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 			return false, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fails": scriptFails, "serve": scriptServe, "stop": scriptStop, "http": scriptHTTP, "take": scriptTake,
+			"fails": scriptFails, "serve": scriptServe, "shutdown": scriptShutdown, "http": scriptHTTP, "take": scriptTake,
 			"only": scriptOnly, "busy": scriptBusy, "secret": scriptSecret, "certificate": scriptCertificate,
 			"damaged": scriptDamaged, "foreign": scriptForeign, "postgres": scriptPostgres,
 		},
@@ -115,11 +115,9 @@ func scriptServe(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { _ = p.kill() })
 }
 
-func scriptStop(ts *testscript.TestScript, _ bool, args []string) {
+func scriptShutdown(ts *testscript.TestScript, _ bool, _ []string) {
 	p := ts.Value(running{}).(*running).process
-	if len(args) > 0 && args[0] == "kill" {
-		ts.Check(p.kill())
-	} else if err := p.stop(); err != nil {
+	if err := p.stop(); err != nil {
 		ts.Fatalf("serve ended with %v\n%s", err, p.log)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("serve.log"), []byte(p.log.String()), 0o600))

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -98,8 +100,11 @@ func TestSecondSignal(t *testing.T) {
 	}
 	<-p.done
 	var exit *exec.ExitError
-	if !errors.As(p.waitErr, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
-		t.Errorf("it ended with %v, want by the signal", p.waitErr)
+	if !errors.As(p.waitErr, &exit) || exit.ExitCode() != exitFailed {
+		t.Errorf("it ended with %v, want exit code %d", p.waitErr, exitFailed)
+	}
+	if !strings.Contains(p.log.String(), "ended at once") {
+		t.Errorf("it does not say so:\n%s", p.log)
 	}
 }
 
@@ -185,5 +190,24 @@ func (p *process) waitLog(t *testing.T, text string) {
 		case <-deadline:
 			t.Fatalf("the log never said %s:\n%s", text, p.log)
 		}
+	}
+}
+
+// A command that waits for input ends at the first signal.
+func TestInterruptedInput(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	stdin, writer := io.Pipe()
+	defer writer.Close()
+	var stderr strings.Builder
+	ended := make(chan int)
+	go func() {
+		ended <- run(ctx, []string{"token", "inspect"}, &app{stdin: stdin, stdout: io.Discard, stderr: &stderr})
+	}()
+	if _, err := writer.Write([]byte("eyJ")); err != nil { // it reads
+		t.Fatal(err)
+	}
+	interrupt()
+	if code := <-ended; code != exitFailed || stderr.String() != "counterfoil: interrupted\n" {
+		t.Errorf("exit code %d, %q", code, stderr.String())
 	}
 }

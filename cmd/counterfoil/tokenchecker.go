@@ -59,7 +59,10 @@ func (s *tokenSource) config() verify.Config {
 func (s *tokenSource) openRemote(ctx context.Context) (*tokenChecker, error) {
 	cfg := s.config()
 	cfg.Authority, cfg.APIKey = s.authority, s.apiKey
-	v, err := verify.New(ctx, cfg)
+	// Nobody waits longer for keys of an authority that does not answer.
+	starting, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	v, err := verify.New(starting, cfg)
 	if err != nil {
 		return nil, configError(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 
@@ -117,7 +116,7 @@ func newPassword(ctx context.Context, a *app, generate, fromStdin bool) (string,
 	case generate:
 		return generatePassword(), nil
 	case fromStdin:
-		password, err := readLine(a.stdin)
+		password, err := readLine(ctx, a.stdin)
 		if err == nil && password == "" {
 			err = errors.New("stdin holds no password: it is the first line")
 		}
@@ -258,13 +257,4 @@ func findUser(ctx context.Context, users *directory.Directory, who string) (dire
 		return u, fmt.Errorf("there is no user %q: see counterfoil user list", who)
 	}
 	return u, flagError(err)
-}
-
-// readAll reads stdin to its end.
-func readAll(r io.Reader) (string, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxInput))
-	if err != nil {
-		return "", fmt.Errorf("read stdin: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
 }

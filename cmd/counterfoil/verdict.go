@@ -78,7 +78,12 @@ func judge(ctx context.Context, t *token, checker *tokenChecker, now time.Time) 
 		return report
 	}
 	report.Checked = checker.with
+	var unavailable error // without keys, no route need be tried
 	for i, r := range routes() {
+		if unavailable != nil {
+			report.Routes = append(report.Routes, decided(t, r, unavailable, now))
+			continue
+		}
 		if r.live && !checker.asks {
 			report.Routes = append(report.Routes, verdict{Rule: r.name,
 				Why: "cannot be asked: set COUNTERFOIL_API_KEY to a key with scope verify"})
@@ -87,6 +92,9 @@ func judge(ctx context.Context, t *token, checker *tokenChecker, now time.Time) 
 		_, err := checker.check(ctx, t.text, r.rules...)
 		if i == 0 {
 			report.Signature, report.Problem = signatureOf(err)
+			if errors.Is(err, verify.ErrUnavailable) {
+				unavailable = err
+			}
 		}
 		report.Routes = append(report.Routes, decided(t, r, err, now))
 	}
