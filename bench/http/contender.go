@@ -45,6 +45,7 @@ type sample struct {
 	rate, ratio, cpuRatio float64
 	p50, p99              time.Duration
 	server, store         time.Duration // processor time a request
+	others                float64       // processors busy with something else
 }
 
 // storePIDs are the processes of the store, where it has its own.

@@ -43,6 +43,7 @@ type settings struct {
 	connections []int
 	rounds      int
 	window      time.Duration // of one measurement
+	patience    time.Duration // with a busy machine, before each
 	sessions    int
 	sync        time.Duration
 	profile     string // folder
@@ -84,6 +85,7 @@ func parse(args []string) (settings, error) {
 	calls := flags.String("calls", "", "only the calls whose names this matches (a regular expression; revoke needs sign-in)")
 	flags.IntVar(&s.rounds, "rounds", 3, "measurements of each kind")
 	flags.DurationVar(&s.window, "time", time.Second, "length of one measurement")
+	flags.DurationVar(&s.patience, "patience", 0, "how long to wait for other programs to be quiet, before each measurement")
 	flags.IntVar(&s.sessions, "sessions", 1000, "live sessions")
 	flags.DurationVar(&s.sync, "sync", 0, "how much longer each sync to disk takes (needs strace)")
 	flags.StringVar(&s.profile, "profile", "", "folder for CPU profiles of counterfoil; the ratios then mean little")

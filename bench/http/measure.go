@@ -72,6 +72,9 @@ func (c *contender) count(ctx context.Context, k *call) error {
 
 // sample measures one call, and the ceiling just before it.
 func (b *bench) sample(ctx context.Context, c *contender, k *call, connections int) (s sample, err error) {
+	if err := b.settle(ctx); err != nil {
+		return s, err
+	}
 	ask := load.Request("GET", "/", b.ceiling.Address, "")
 	bare := load.Plan{Address: b.ceiling.Address, Connections: connections, Duration: b.window / 8, Next: load.Repeat([][]byte{ask}), Status: 200}
 	if _, err := load.Run(ctx, bare); err != nil {
@@ -82,7 +85,7 @@ func (b *bench) sample(ctx context.Context, c *contender, k *call, connections i
 	if err != nil {
 		return s, fmt.Errorf("ceiling: %w", err)
 	}
-	b.ceilings = append(b.ceilings, sample{rate: top.Rate(), p50: top.Percentile(50), p99: top.Percentile(99), server: topCPU.server})
+	b.ceilings = append(b.ceilings, sample{rate: top.Rate(), p50: top.Percentile(50), p99: top.Percentile(99), server: topCPU.server, others: topCPU.others})
 
 	requests, once, err := k.prepare(ctx)
 	if err != nil {
@@ -114,12 +117,42 @@ func (b *bench) sample(ctx context.Context, c *contender, k *call, connections i
 	}
 	return sample{
 		rate: got.Rate(), ratio: got.Rate() / top.Rate(), cpuRatio: float64(topCPU.sum()) / float64(cpu.sum()),
-		p50: got.Percentile(50), p99: got.Percentile(99), server: cpu.server, store: cpu.store,
+		p50: got.Percentile(50), p99: got.Percentile(99), server: cpu.server, store: cpu.store, others: max(cpu.others, topCPU.others),
 	}, nil
 }
 
-// cpu is processor time a request.
-type cpu struct{ server, store, generator time.Duration }
+// settle waits until other programs leave the machine alone, for as long as
+// there is patience.
+func (b *bench) settle(ctx context.Context) error {
+	const look = 200 * time.Millisecond
+	for end := time.Now().Add(b.patience); time.Now().Before(end); {
+		before, err := stage.Busy()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		after, err := stage.Busy()
+		if err != nil || float64(after-before) <= quiet*float64(look) {
+			return err
+		}
+	}
+	return nil
+}
+
+// quiet is how many processors other programs may keep busy on a machine that
+// counts as quiet.
+const quiet = 0.15
+
+// cpu is processor time: a request's, and in others how many processors were
+// busy with something else.
+type cpu struct {
+	server, store, generator time.Duration
+	others                   float64
+}
 
 func (c cpu) sum() time.Duration { return c.server + c.store + c.generator }
 
@@ -135,9 +168,11 @@ func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error),
 	if err != nil {
 		return r, used, err
 	}
+	start := time.Now()
 	if r, err = load.Run(ctx, plan); err != nil {
 		return r, used, err
 	}
+	took := time.Since(start)
 	after, err := spent(server, store)
 	if err != nil {
 		return r, used, err
@@ -146,15 +181,25 @@ func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error),
 		return r, used, errors.New("no request was answered")
 	}
 	n := time.Duration(r.Requests)
-	return r, cpu{(after.server - before.server) / n, (after.store - before.store) / n, (after.generator - before.generator) / n}, nil
+	ours := after.sum() - before.sum()
+	return r, cpu{
+		server: (after.server - before.server) / n, store: (after.store - before.store) / n, generator: (after.generator - before.generator) / n,
+		others: max(0, float64(after.machine-before.machine-ours)/float64(took)),
+	}, nil
 }
 
-func spent(server int, store []int) (c cpu, err error) {
-	var errs [3]error
-	c.server, errs[0] = stage.CPUTime(server)
-	c.store, errs[1] = stage.CPUTime(store...)
-	c.generator, errs[2] = stage.CPUTime(os.Getpid())
-	return c, errors.Join(errs[:]...)
+// account is processor time since the beginning.
+type account struct{ server, store, generator, machine time.Duration }
+
+func (a account) sum() time.Duration { return a.server + a.store + a.generator }
+
+func spent(server int, store []int) (a account, err error) {
+	var errs [4]error
+	a.server, errs[0] = stage.CPUTime(server)
+	a.store, errs[1] = stage.CPUTime(store...)
+	a.generator, errs[2] = stage.CPUTime(os.Getpid())
+	a.machine, errs[3] = stage.Busy()
+	return a, errors.Join(errs[:]...)
 }
 
 // startProfile profiles a contender during one measurement, if asked to.

@@ -14,8 +14,9 @@ func (b *bench) report(out io.Writer) {
 	rate := func(s sample) float64 { return s.rate }
 	fmt.Fprintf(out, "Ceiling (net/http, 11 bytes): %.0f requests/s, %.1f µs of processor time in the server.\n\n",
 		middle(b.ceilings, rate), microseconds(middle(b.ceilings, func(s sample) time.Duration { return s.server })))
-	fmt.Fprintln(out, "| store | server | call | connections | requests/s | ratio (range) | by CPU | goal | p50 ms | p99 ms | CPU µs server + store | statements |")
-	fmt.Fprintln(out, "|---|---|---|---:|---:|---|---:|---|---:|---:|---:|---:|")
+	fmt.Fprintf(out, "A ratio is of requests a second; \"by CPU\" is the same of processor time a request, whole machine. Others: processors busy with other programs; above %.2f the figures are worth less.\n\n", quiet)
+	fmt.Fprintln(out, "| store | server | call | connections | requests/s | ratio (range) | by CPU | goal | p50 ms | p99 ms | CPU µs server + store | statements | others |")
+	fmt.Fprintln(out, "|---|---|---|---:|---:|---|---:|---|---:|---:|---:|---:|---:|")
 	for _, c := range b.contenders {
 		for _, k := range c.calls {
 			for _, connections := range b.connections {
@@ -23,13 +24,13 @@ func (b *bench) report(out io.Writer) {
 				ratio := func(s sample) float64 { return s.ratio }
 				least := slices.MinFunc(cell, by(ratio)).ratio
 				most := slices.MaxFunc(cell, by(ratio)).ratio
-				fmt.Fprintf(out, "| %s | %s | %s | %d | %.0f | %.3f (%.3f–%.3f) | %.3f | %s | %.2f | %.2f | %.0f + %.0f | %s |\n",
+				fmt.Fprintf(out, "| %s | %s | %s | %d | %.0f | %.3f (%.3f–%.3f) | %.3f | %s | %.2f | %.2f | %.0f + %.0f | %s | %.1f |\n",
 					c.store, c.name, k.name, connections, middle(cell, rate), middle(cell, ratio), least, most,
 					middle(cell, func(s sample) float64 { return s.cpuRatio }), k.verdict(middle(cell, ratio)),
 					microseconds(middle(cell, func(s sample) time.Duration { return s.p50 }))/1000,
 					microseconds(middle(cell, func(s sample) time.Duration { return s.p99 }))/1000,
 					microseconds(middle(cell, func(s sample) time.Duration { return s.server })),
-					microseconds(middle(cell, func(s sample) time.Duration { return s.store })), k.counted())
+					microseconds(middle(cell, func(s sample) time.Duration { return s.store })), k.counted(), middle(cell, func(s sample) float64 { return s.others }))
 			}
 		}
 	}
