@@ -15,6 +15,9 @@ type ServerConfig struct {
 	Node string
 	// BeatEvery is the time between beats; default 100 ms.
 	BeatEvery time.Duration
+	// WriteTimeout is how long one piece of at most 32 kB may take; default
+	// 2 s. A slower reader is cut; it comes back and goes on where it was.
+	WriteTimeout time.Duration
 	// Retain is how long an entry is kept for readers that come back;
 	// RetainBytes bounds the memory for that, default 8 MiB. Readers from
 	// before get a snapshot.
@@ -30,12 +33,13 @@ type ServerConfig struct {
 }
 
 const (
-	defaultBeatEvery   = 100 * time.Millisecond
-	defaultRetainBytes = 8 << 20
-	pollEvery          = 10 * time.Millisecond
-	minFlushEvery      = 5 * time.Millisecond
-	flushCost          = 10 * time.Microsecond // of a core, for each stream
-	snapshotFor        = time.Second           // how long one is handed out again
+	defaultBeatEvery    = 100 * time.Millisecond
+	defaultWriteTimeout = 2 * time.Second
+	defaultRetainBytes  = 8 << 20
+	pollEvery           = 10 * time.Millisecond
+	minFlushEvery       = 5 * time.Millisecond
+	flushCost           = 10 * time.Microsecond // of a core, for each stream
+	snapshotFor         = time.Second           // how long one is handed out again
 )
 
 // Server sends the feed to any number of readers. What is published becomes
@@ -81,6 +85,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.BeatEvery <= 0 {
 		cfg.BeatEvery = defaultBeatEvery
 	}
+	if cfg.WriteTimeout <= 0 {
+		cfg.WriteTimeout = defaultWriteTimeout
+	}
 	if cfg.RetainBytes <= 0 {
 		cfg.RetainBytes = defaultRetainBytes
 	}
@@ -90,8 +97,9 @@ func NewServer(cfg ServerConfig) *Server {
 // Publish takes what one read of the store has found: all entries that are
 // new, and the position at or below which nothing can come any more. Entries
 // may come late and more than once. readAt is the time before a read that
-// found everything began; zero when there is more to come. The caller has
-// put the entries in force for its own verifiers.
+// found everything began; zero when there is more to come. A timeline, the
+// first too, begins with everything that the store retains of it. The caller
+// has put the entries in force for its own verifiers.
 func (s *Server) Publish(pos Position, entries []revoked.Entry, readAt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,10 +131,10 @@ func (s *Server) Publish(pos Position, entries []revoked.Entry, readAt time.Time
 	})
 }
 
-// begin starts another timeline: no place in the list means anything there, so
-// every stream goes on with a snapshot.
+// begin starts a timeline: no place in the list means anything there, so every
+// stream goes on with a snapshot.
 func (s *Server) begin(pos Position) {
-	s.pos, s.floor = pos, pos.Seq
+	s.pos, s.floor = pos, 0
 	s.pending = nil // in the snapshot, as all that was ever published
 	s.first += uint64(len(s.frames)) + 1
 	s.frames, s.size = nil, 0

@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	// writeTimeout is how long one piece may take. A reader that is slower
-	// than that is cut; it comes back and goes on where it was.
-	writeTimeout = 2 * time.Second
 	// sendBuffer is small, or the system would take so much for a reader
 	// that stands still that it would never be noticed.
 	sendBuffer = 32 << 10
@@ -55,7 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leave()
-	out, err := newSink(w, r)
+	out, err := s.newSink(w, r)
 	if err != nil {
 		return // the reader has gone
 	}
@@ -243,27 +240,30 @@ type sink interface {
 // newSink takes the connection over where it can, which is HTTP/1.1: that
 // frees what net/http holds for it, makes room for a small send buffer, and
 // does not keep the server from shutting down.
-func newSink(w http.ResponseWriter, r *http.Request) (sink, error) {
+func (s *Server) newSink(w http.ResponseWriter, r *http.Request) (sink, error) {
 	control := http.NewResponseController(w)
 	if r.ProtoMajor == 1 && r.ProtoMinor == 1 {
 		conn, _, err := control.Hijack()
 		if err == nil {
-			return takeOver(conn, w.Header())
+			return takeOver(conn, w.Header(), s.cfg.WriteTimeout)
 		}
 		if !errors.Is(err, http.ErrNotSupported) {
 			return nil, err
 		}
 	}
 	w.WriteHeader(http.StatusOK)
-	return &answer{w, control}, nil
+	return &answer{w, control, s.cfg.WriteTimeout}, nil
 }
 
 // hijacked writes to the connection itself.
-type hijacked struct{ conn net.Conn }
+type hijacked struct {
+	conn    net.Conn
+	timeout time.Duration
+}
 
-func takeOver(conn net.Conn, header http.Header) (sink, error) {
+func takeOver(conn net.Conn, header http.Header, timeout time.Duration) (sink, error) {
 	limitSendBuffer(conn)
-	out := &hijacked{conn}
+	out := &hijacked{conn, timeout}
 	head := pieces.Get().(*bytes.Buffer)
 	defer pieces.Put(head)
 	head.Reset()
@@ -304,7 +304,7 @@ func limitSendBuffer(conn net.Conn) {
 }
 
 func (h *hijacked) put(data []byte) error {
-	if err := h.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := h.conn.SetWriteDeadline(time.Now().Add(h.timeout)); err != nil {
 		return err
 	}
 	_, err := h.conn.Write(data)
@@ -337,10 +337,11 @@ func (h *hijacked) close(meant bool) {
 type answer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	timeout time.Duration
 }
 
 func (a *answer) write(piece []frame) error {
-	err := a.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	err := a.control.SetWriteDeadline(time.Now().Add(a.timeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
