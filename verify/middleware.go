@@ -113,8 +113,11 @@ func (v *Verifier) credential(r *http.Request, rules *ruleset) (string, error) {
 // the scheme in any case, one space or more. A scheme without a token is an
 // empty token, which no check takes.
 func bearer(value string) (token string, ok bool) {
-	const scheme = "bearer"
-	if len(value) < len(scheme) || value[:len(scheme)] != "Bearer" && !strings.EqualFold(value[:len(scheme)], scheme) {
+	const scheme, usual = "bearer", "Bearer "
+	if len(value) > len(usual) && value[:len(usual)] == usual && value[len(usual)] != ' ' {
+		return value[len(usual):], true
+	}
+	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
 		return "", false
 	}
 	rest := value[len(scheme):]
@@ -128,17 +131,27 @@ func bearer(value string) (token string, ok bool) {
 // are (RFC 6265 section 4.2.1).
 func cookie(headers []string, name string) (value string, n int) {
 	for _, h := range headers {
-		for more := true; more; {
-			var pair string
-			pair, h, more = strings.Cut(h, ";")
-			// Most are other cookies: they are passed over by name alone.
-			for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
-				pair = pair[1:]
+		for {
+			for h != "" && (h[0] == ' ' || h[0] == '\t') {
+				h = h[1:]
 			}
+			end := strings.IndexByte(h, ';')
+			pair := h
+			if end >= 0 {
+				pair = h[:end]
+			}
+			// Most are other cookies, passed over by what stands after the name.
 			if len(pair) > len(name) && pair[len(name)] == '=' && pair[:len(name)] == name {
-				value = strings.TrimRight(pair[len(name)+1:], " \t")
+				value = pair[len(name)+1:]
+				for value != "" && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+					value = value[:len(value)-1]
+				}
 				n++
 			}
+			if end < 0 {
+				break
+			}
+			h = h[end+1:]
 		}
 	}
 	return value, n
