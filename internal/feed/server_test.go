@@ -377,7 +377,9 @@ func TestADelayedStreamCountsAsOld(t *testing.T) {
 			time.Sleep(time.Duration(delay.IntN(150)) * time.Millisecond)
 			f, end := src.simulate(t, "")
 			for range 30 {
-				time.Sleep(time.Duration(delay.IntN(300)) * time.Millisecond)
+				if delay.IntN(4) == 0 {
+					time.Sleep(time.Duration(delay.IntN(300)) * time.Millisecond)
+				}
 				if _, ok := f.next(); !ok {
 					t.Fatal("cut")
 				}
