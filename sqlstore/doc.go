@@ -15,7 +15,7 @@
 // # SQLite
 //
 // Needs a file in WAL mode and at least two connections: one is held for
-// writing. Concurrent writes are grouped into one commit, each in a savepoint
+// writing, and of three or more another one by each open tail of the feed. Concurrent writes are grouped into one commit, each in a savepoint
 // of its own, and answered only after that commit has reached the disk
 // (synchronous=FULL; Open refuses less, since a lost commit un-revokes).
 // Other processes may use the same file.
@@ -29,5 +29,7 @@
 // Version 12 or later, the primary, isolation READ COMMITTED or stricter. The
 // calls of the hot path are one statement each. Positions in the feed come
 // from a plain sequence, so that commits do not queue behind each other: they
-// may have gaps and become visible out of order.
+// may have gaps and become visible out of order. A tail of the feed asks for
+// what is missing until nobody can be left who drew it: a transaction of
+// whatever application on the same server, left open, only makes it ask longer.
 package sqlstore

@@ -13,6 +13,18 @@ type feed struct{ *Store }
 
 var _ counterfoil.FeedLog = feed{}
 
+// Columns of an entry, in the order that readRevocation takes them.
+const feedColumns = `id, kind, ref, stale_below, revoked_below, except_sid, until`
+
+func readRevocation(r *row) (e counterfoil.Revocation) {
+	e.Position = r.int()
+	if kind := r.text(); len(kind) == 1 {
+		e.Kind = revoked.Kind(kind[0])
+	}
+	e.ID, e.StaleBelow, e.RevokedBelow, e.Except, e.Until = r.text(), r.int(), r.int(), r.text(), r.time()
+	return e
+}
+
 // Read returns what is committed. On PostgreSQL a lower position may still
 // appear after a higher one.
 func (f feed) Read(ctx context.Context, after int64, limit int) (entries []counterfoil.Revocation, err error) {
@@ -22,14 +34,9 @@ func (f feed) Read(ctx context.Context, after int64, limit int) (entries []count
 	err = f.engine.view(ctx, func(on runner) error {
 		entries = nil
 		return each(ctx, on, func(r *row) error {
-			e := counterfoil.Revocation{Position: r.int()}
-			if kind := r.text(); len(kind) == 1 {
-				e.Kind = revoked.Kind(kind[0])
-			}
-			e.ID, e.StaleBelow, e.RevokedBelow, e.Except, e.Until = r.text(), r.int(), r.int(), r.text(), r.time()
-			entries = append(entries, e)
+			entries = append(entries, readRevocation(r))
 			return nil
-		}, `SELECT id, kind, ref, stale_below, revoked_below, except_sid, until FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+		}, `SELECT `+feedColumns+` FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 	})
 	if err != nil {
 		return nil, failed("read the feed log", err)

@@ -104,7 +104,13 @@ func postgresDB(t testing.TB, settings url.Values) *sql.DB {
 			t.Error(err)
 		}
 	})
-	u, err := url.Parse(server)
+	return schemaDB(t, schema, settings)
+}
+
+// schemaDB is another pool in a schema that postgresDB made.
+func schemaDB(t testing.TB, schema string, settings url.Values) *sql.DB {
+	t.Helper()
+	u, err := url.Parse(postgresURL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
