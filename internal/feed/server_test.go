@@ -376,15 +376,13 @@ func TestADelayedStreamCountsAsOld(t *testing.T) {
 		for range 20 {
 			time.Sleep(time.Duration(delay.IntN(150)) * time.Millisecond)
 			f, end := src.simulate(t, "")
-			for range 30 {
-				if delay.IntN(4) == 0 {
+			f.until(aBeat)
+			for range 100 {
+				if delay.IntN(8) == 0 {
 					time.Sleep(time.Duration(delay.IntN(300)) * time.Millisecond)
 				}
 				if _, ok := f.next(); !ok {
 					t.Fatal("cut")
-				}
-				if f.first == (Beat{}) {
-					continue
 				}
 				// Everything up to the position is here; the entry after it is not,
 				// so the store was complete, as far as this reader knows, until then.
