@@ -373,7 +373,7 @@ func TestADelayedStreamCountsAsOld(t *testing.T) {
 		})
 		time.Sleep(time.Second)
 		delay := rand.New(rand.NewPCG(seed, 1))
-		for range 20 {
+		for range 6 {
 			time.Sleep(time.Duration(delay.IntN(150)) * time.Millisecond)
 			f, end := src.simulate(t, "")
 			f.until(aBeat)
