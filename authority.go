@@ -3,6 +3,7 @@ package counterfoil
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -58,12 +59,19 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
-	seal, err := config.Seal.load()
-	if err != nil {
-		return nil, fmt.Errorf("counterfoil: %w", &FieldError{"Seal", err.Error()})
-	}
 	if err := store.Open(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: open store: %w", err)
+	}
+	ring, err := store.Catalog().Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("counterfoil: read signing keys: %w", err)
+	}
+	seal, err := config.Seal.load(ring.Version > 0)
+	if errors.Is(err, ErrWrongSeal) {
+		return nil, fmt.Errorf("counterfoil: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("counterfoil: %w", &FieldError{"Seal", err.Error()})
 	}
 	a := &Authority{
 		cfg: config, store: store, sessions: store.Sessions(), seal: seal, log: config.Logger,

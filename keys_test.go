@@ -179,6 +179,14 @@ func TestSealFile(t *testing.T) {
 		t.Fatalf("%v, %v", info.Mode(), err)
 	}
 	open(t, store, use).Close()
+	lost := baseConfig()
+	lost.Seal = counterfoil.SealFile(path + ".lost")
+	if _, err := counterfoil.New(t.Context(), store, lost); !errors.Is(err, counterfoil.ErrWrongSeal) {
+		t.Errorf("a lost seal file: %v", err)
+	}
+	if _, err := os.Stat(path + ".lost"); err == nil {
+		t.Error("a new seal was made beside keys that another one sealed")
+	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,9 @@ import (
 // Seal encrypts signing keys at rest (AES-256-GCM). It may hold several
 // secrets: the first seals, each opens what it sealed. A Seal redacts itself.
 type Seal struct {
-	load func() ([]sealKey, error)
+	// load opens the secrets. sealed says that the store holds keys already:
+	// then no new secret is made.
+	load func(sealed bool) ([]sealKey, error)
 }
 
 type sealKey struct {
@@ -37,21 +39,21 @@ func (Seal) GoString() string { return "[seal]" }
 
 // SealSecrets seals with 32-byte secrets, the newest first.
 func SealSecrets(secrets ...[]byte) Seal {
-	return Seal{load: func() ([]sealKey, error) { return sealKeys(secrets) }}
+	return Seal{load: func(bool) ([]sealKey, error) { return sealKeys(secrets) }}
 }
 
 // SealText seals with base64 secrets of 32 bytes each, the newest first,
 // separated by commas: the form of COUNTERFOIL_SEAL.
 func SealText(text string) Seal {
-	return Seal{load: func() ([]sealKey, error) { return parseSeal(text) }}
+	return Seal{load: func(bool) ([]sealKey, error) { return parseSeal(text) }}
 }
 
 // SealFile seals with the secrets in a file (the form of [SealText], one a
 // line or separated by commas). When the file does not exist it is made, mode
 // 0600, with a new secret.
 func SealFile(path string) Seal {
-	return Seal{load: func() ([]sealKey, error) {
-		text, err := readOrMakeSeal(path)
+	return Seal{load: func(sealed bool) ([]sealKey, error) {
+		text, err := readOrMakeSeal(path, sealed)
 		if err != nil {
 			return nil, err
 		}
@@ -63,13 +65,16 @@ func SealFile(path string) Seal {
 	}}
 }
 
-func readOrMakeSeal(path string) (string, error) {
+func readOrMakeSeal(path string, sealed bool) (string, error) {
 	data, err := os.ReadFile(path)
 	if err == nil {
 		return string(data), checkSealMode(path)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read seal file: %w", err)
+	}
+	if sealed {
+		return "", fmt.Errorf("%w: %s is missing, put it back", ErrWrongSeal, path)
 	}
 	var secret [sealSize]byte
 	rand.Read(secret[:])
