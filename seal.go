@@ -50,7 +50,8 @@ func SealText(text string) Seal {
 
 // SealFile seals with the secrets in a file (the form of [SealText], one a
 // line or separated by commas). When the file does not exist it is made, mode
-// 0600, with a new secret.
+// 0600, with a new secret, but only for a store that holds no keys yet: a
+// lost seal is [ErrWrongSeal].
 func SealFile(path string) Seal {
 	return Seal{load: func(sealed bool) ([]sealKey, error) {
 		text, err := readOrMakeSeal(path, sealed)
