@@ -42,8 +42,8 @@ func (s *sessions) readSnapshot(ctx context.Context, on runner, id string) (snap
 		own = readSession(r)
 		sub := readSubject(r)
 		snap = counterfoil.Snapshot{Session: own.of(&sub), Subject: sub.Subject, KeyVersion: r.int(), Now: s.clockOr(r)}
-	}, `SELECT `+sessionColumns+`, `+subjectColumns+`, m.key_version, {clock}
-		FROM {sessions} s JOIN {subjects} u ON u.no = s.subject_no CROSS JOIN {meta} m WHERE s.sid = $1`, id)
+	}, `SELECT `+sessionColumns+`, `+subjectColumns+`, (SELECT key_version FROM {meta}), {clock}
+		FROM {sessions} s JOIN {subjects} u ON u.no = s.subject_no WHERE s.sid = $1`, id)
 	if err == nil && !found {
 		err = counterfoil.ErrNotFound
 	}
