@@ -116,6 +116,11 @@ func TestWarmTokenSaysTheSame(t *testing.T) {
 	if !warm || again != first {
 		t.Error("not remembered")
 	}
+	// A copy of its own: the text of a request may be part of a long header.
+	if e := l.warm.find(token); unsafe.StringData(e.token) == unsafe.StringData(token) ||
+		unsafe.StringData(again.payload) == unsafe.StringData(token[strings.IndexByte(token, '.')+1:]) {
+		t.Error("the table holds on to the request")
+	}
 	var mine struct{ Plan string }
 	if err := again.Decode(&mine); err != nil || mine.Plan != "gold" {
 		t.Error(mine, err)
@@ -393,6 +398,17 @@ func TestWarmTokensAndTheAgeOfKeys(t *testing.T) {
 	if v.recall(token) == nil {
 		t.Error("forgotten for keys that are the same")
 	}
+	both := []*signingKey{newKey(t, "k1", jws.EdDSA), newKey(t, "k2", jws.EdDSA)}
+	for _, keys := range [][]*signingKey{both[:1], both[1:], {key}} {
+		a.change(func() { a.keys = keys })
+		if _, err := v.keys.(*remoteKeys).load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if v.recall(token) != nil {
+			t.Error("remembered though its key is gone")
+		}
+	}
+	check(t, v, token, nil)
 	clock.set(start.Add(time.Minute - 1))
 	check(t, v, token, nil)
 	clock.set(start.Add(time.Minute + 1))
@@ -677,6 +693,26 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 			t.Errorf("of %d: %d expired and %d living ones are left", n, in(dead), in(alive))
 		}
 	})
+	t.Run("next to expire", func(t *testing.T) {
+		w := newWarmTable(8, false)
+		var all []*warmToken
+		for i, u := range r.Perm(8) {
+			e := entry(int64(1000+u), tokenBudget)
+			e.hash = uint64(i + 1)
+			all = append(all, e)
+			w.insert(e, 100)
+		}
+		for left := 8; left > 0; left-- {
+			w.makeRoom(100)
+			w.hand.Store(0)
+			for _, e := range all {
+				i := e.hash & w.mask
+				if in := w.sets[i].slots[0].Load() == e; in != (e.until > int64(1000+8-left)) {
+					t.Errorf("of %d, the one until %d is in: %v", left, e.until, in)
+				}
+			}
+		}
+	})
 	t.Run("a full set", func(t *testing.T) {
 		w := newWarmTable(1000, false)
 		until := r.Perm(20)
@@ -719,12 +755,17 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 		e := entry(1000, 300)
 		e.hash = w.hash(e.token)
 		s := &w.sets[e.hash&w.mask]
-		s.lock()
-		w.insert(e, 100)
-		w.drop(e)
-		s.tags.And(^uint64(lock))
-		if w.remembered(t) != 0 {
-			t.Error("a set was written to while others were at work on it")
+		for want, f := range []func(){func() { w.insert(e, 100) }, func() { w.drop(e) }} {
+			s.lock()
+			f()
+			if s.tags.Load()&lock == 0 {
+				t.Error("another's lock was opened")
+			}
+			s.tags.And(^uint64(lock))
+			if w.remembered(t) != want {
+				t.Error("a set was written to while others were at work on it")
+			}
+			w.insert(e, 100)
 		}
 	})
 }
