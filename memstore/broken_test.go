@@ -99,6 +99,8 @@ type broken struct {
 	purge      func(time.Time, int) (int, error)
 	head       func() (counterfoil.FeedHead, error)
 	prune      func(time.Time, int) (int, error)
+	next       func(*counterfoil.FeedBatch) // alters what a tail gives
+	after      func(int64) int64            // alters where a tail begins
 	updateKeys func(func(*counterfoil.KeyRing) error) (counterfoil.KeyRing, []counterfoil.Revocation, error)
 	create     func(directory.User) error
 	updateUser func(id string, fn func(*directory.User) (*counterfoil.Advance, error)) (directory.User, *counterfoil.Advanced, error)
@@ -197,6 +199,27 @@ func (b brokenFeed) Head(ctx context.Context) (counterfoil.FeedHead, error) {
 		return b.w.head()
 	}
 	return b.feed.Head(ctx)
+}
+
+func (b brokenFeed) Tail(ctx context.Context, after int64) (counterfoil.Tail, error) {
+	if b.w.after != nil {
+		after = b.w.after(after)
+	}
+	t, err := b.feed.Tail(ctx, after)
+	return brokenTail{t, b.w}, err
+}
+
+type brokenTail struct {
+	counterfoil.Tail
+	w *broken
+}
+
+func (b brokenTail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
+	batch, err := b.Tail.Next(ctx)
+	if err == nil && b.w.next != nil {
+		b.w.next(&batch)
+	}
+	return batch, err
 }
 
 func (b brokenFeed) Prune(ctx context.Context, before time.Time, limit int) (int, error) {

@@ -12,6 +12,41 @@ import (
 
 // otherBugs are those of subjects, log, keys and users.
 var otherBugs = []bug{
+	{"Tail starts at the head", "Tail/The first read", func(w *broken) {
+		w.after = func(int64) int64 { return w.position }
+	}},
+	{"Tail takes the highest position for all that there is", "Tail/What was committed before a read", func(w *broken) {
+		// As if the first of two had been committed after the second.
+		w.next = func(b *counterfoil.FeedBatch) {
+			if len(b.Entries) > 1 {
+				b.Entries = b.Entries[1:]
+			}
+		}
+	}},
+	{"Tail gives each entry to one tail only", "Tail/The next read", func(w *broken) {
+		var given int64
+		w.next = func(b *counterfoil.FeedBatch) {
+			b.Entries = slices.DeleteFunc(b.Entries, func(r counterfoil.Revocation) bool { return r.Position <= given })
+			given = max(given, b.Resolved)
+		}
+	}},
+	{"Tail holds the last entry back", "Tail/The next read", func(w *broken) {
+		var held []counterfoil.Revocation
+		w.next = func(b *counterfoil.FeedBatch) {
+			all := slices.Concat(held, b.Entries)
+			n := max(0, len(all)-1)
+			b.Entries, held = all[:n], all[n:]
+		}
+	}},
+	{"Tail resolves what is to come", "Tail/The first read", func(w *broken) {
+		w.next = func(b *counterfoil.FeedBatch) { b.Resolved += 10 }
+	}},
+	{"Tail forgets the signing keys", "Tail/A change of the signing keys", func(w *broken) {
+		w.next = func(b *counterfoil.FeedBatch) { b.KeyVersion = 0 }
+	}},
+	{"Tail is younger than what it read", "Tail/", func(w *broken) {
+		w.next = func(b *counterfoil.FeedBatch) { b.ReadAt = time.Now().Add(time.Second) }
+	}},
 	{"Advance leaves the kept session's Epoch0", "Keeps/Keep raises the kept session's Epoch0", func(w *broken) {
 		w.advance = func(a counterfoil.Advance) (counterfoil.Advanced, error) {
 			var before int64

@@ -10,13 +10,8 @@ import (
 )
 
 const (
-	// pollEvery is how long a tail waits when nobody wakes it, pollPause how
-	// long it waits though somebody does: commits come faster than they can
-	// be read one by one.
 	pollEvery = 10 * time.Millisecond
-	pollPause = time.Millisecond
-
-	pollPage = 1000
+	pollPage  = 1000
 	// pollTimeout ends a read over a connection that is gone.
 	pollTimeout = 5 * time.Second
 
@@ -83,16 +78,9 @@ func (t *tail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
 	return batch, nil
 }
 
+// pause waits until t.wait after the last read began, or somebody wakes it.
 func (t *tail) pause(ctx context.Context) error {
-	if err := t.sleep(ctx, t.wait, t.bell); err != nil {
-		return err
-	}
-	return t.sleep(ctx, min(t.wait, pollPause), nil)
-}
-
-// sleep waits until d after the start of the last read.
-func (t *tail) sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) error {
-	left := time.Until(t.at.Add(d))
+	left := time.Until(t.at.Add(t.wait))
 	if left <= 0 {
 		return ctx.Err()
 	}
@@ -101,7 +89,7 @@ func (t *tail) sleep(ctx context.Context, d time.Duration, bell <-chan struct{})
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-bell:
+	case <-t.bell:
 	case <-timer.C:
 	}
 	return nil

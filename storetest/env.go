@@ -45,6 +45,7 @@ var groups = []group{
 	{"Subjects", nothing, subjectDuties},
 	{"Keeps", nothing, keepDuties},
 	{"Feed", nothing, feedDuties},
+	{"Tail", nothing, tailDuties},
 	{"Clock", nothing, clockDuties},
 	{"Races", nothing, raceDuties},
 	{"Catalog", nothing, catalogDuties},

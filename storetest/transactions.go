@@ -3,6 +3,8 @@ package storetest
 import (
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -134,6 +136,31 @@ var transactionDuties = []duty{
 		e.must("End", err)
 		e.must("Rollback", tx.Rollback())
 		e.wantLogged(0, append(first, e.change()...))
+	}},
+	{"A tail tells of a transaction when it is committed", func(t *testing.T, e *env) {
+		f := e.follow(0)
+		for _, commit := range []bool{true, false, true} {
+			ending, kept := e.start("ann"), e.start("ann")
+			tx, in := e.inTx()
+			all := changeAll(t, e, in, ending, kept, e.session("ann"))
+			told := len(f.told)
+			f.next()
+			if len(f.told) != told {
+				t.Errorf("%d entries were told before commit", len(f.told)-told)
+			}
+			if f.last.Resolved >= all[0].Position {
+				t.Errorf("resolved up to %d before the commit of %d", f.last.Resolved, all[0].Position)
+			}
+			if !commit {
+				e.must("Rollback", tx.Rollback())
+				continue
+			}
+			e.must("Commit", tx.Commit())
+			f.next()
+			f.wantTold(all)
+		}
+		f.resolve()
+		e.wantLogged(0, slices.Collect(maps.Values(f.told)))
 	}},
 	{"An error that is an answer leaves the transaction usable", func(t *testing.T, e *env) {
 		s := e.start("ann")
