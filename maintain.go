@@ -14,7 +14,12 @@ const (
 	sweepEvery      = time.Minute
 	// sweepChunk is small, so that a sweep never holds the store's writer
 	// for longer than a few milliseconds.
-	sweepChunk    = 200
+	sweepChunk = 200
+	// pruneLate is how much longer than its retention an entry stays in the
+	// log. That is counted from the statement that wrote it: a transaction
+	// that commits later than its statement still shows the entry to each
+	// tail, unless it stays open for longer than retention and this.
+	pruneLate     = time.Minute
 	closeDeadline = 5 * time.Second
 )
 
@@ -62,7 +67,7 @@ func (a *Authority) Sweep(ctx context.Context) (int, error) {
 		return sessions, fmt.Errorf("purge sessions: %w", err)
 	}
 	_, err = inChunks(ctx, func() (int, error) {
-		return a.store.Feed().Prune(ctx, now, sweepChunk)
+		return a.store.Feed().Prune(ctx, now.Add(-pruneLate), sweepChunk)
 	})
 	if err != nil {
 		return sessions, fmt.Errorf("prune feed log: %w", err)

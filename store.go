@@ -172,8 +172,10 @@ type FeedLog interface {
 	// the Resolved of an earlier tail. ctx bounds this call only.
 	Tail(ctx context.Context, after int64) (Tail, error)
 	// Prune deletes at most limit entries whose Until is before the given
-	// time, and before the store's own. Positions are never given again; key
-	// entries never leave.
+	// time, and before the store's own. Until is counted from the statement
+	// that wrote an entry, which its transaction may commit much later: the
+	// given time has to leave a margin for each tail to see it. Positions are
+	// never given again; key entries never leave.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
