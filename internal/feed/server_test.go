@@ -343,6 +343,26 @@ func TestBeatsTellTheAgeOfTheStore(t *testing.T) {
 	})
 }
 
+func TestABeatComesAfterWhatItVouchesFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource(t, nil)
+		src.add(1)
+		f, end := src.simulate(t, "")
+		defer src.Close()
+		defer end()
+		f.until(aBeat)
+		time.Sleep(98 * time.Millisecond)
+		src.add(1) // goes out at once
+		time.Sleep(time.Millisecond)
+		src.add(1) // waits for the next flush, in 4 ms
+		time.Sleep(time.Millisecond)
+		f.until(aBeat)
+		if !f.ids[entry(3).ID] || f.beat.AgeMS > 1 {
+			t.Errorf("a beat of age %d ms came before the entry that it vouches for", f.beat.AgeMS)
+		}
+	})
+}
+
 // However a stream is delayed, a verifier never takes it for fresher than it is.
 func TestADelayedStreamCountsAsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
