@@ -1,0 +1,10 @@
+export { createVerifier, type VerifierOptions } from "./create.js";
+export type { Verifier } from "./verifier.js";
+export type { Claims } from "./claims.js";
+export type { Rules } from "./rules.js";
+export type { FeedStatus } from "./follow.js";
+export type { Algorithm } from "./token.js";
+export type { Clock, Logger } from "./clock.js";
+export { CounterfoilError, ConfigError, type Code, type RefusalDetails } from "./errors.js";
+export { problem, type Problem } from "./problem.js";
+export { accessTokenCookie, claimsOf, optionalClaimsOf, setClaims, type IncomingRequest } from "./request.js";

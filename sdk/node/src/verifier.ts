@@ -1,0 +1,180 @@
+import { compactVerify } from "jose";
+import { parseClaims, type Claims } from "./claims.js";
+import { systemClock, type Clock, type Logger } from "./clock.js";
+import { CounterfoilError, textOf } from "./errors.js";
+import type { FeedStatus } from "./follow.js";
+import type { KeySource } from "./keys.js";
+import type { Ask } from "./live.js";
+import { Origins } from "./origins.js";
+import { credential, type IncomingRequest } from "./request.js";
+import type { RevocationTable } from "./revocations.js";
+import { compile, type Rules, type Ruleset } from "./rules.js";
+import { parseToken, type Algorithm } from "./token.js";
+
+const leeway = 5; // seconds that clocks may differ. It is fixed, since revocations are kept for just as long
+
+/** @internal What a verifier stands on. */
+export interface Parts {
+  issuer: string;
+  audience: string | undefined; // undefined: any
+  algorithms: readonly Algorithm[] | undefined; // undefined: what the issuer's keys are for
+  origins: Origins;
+  keys: KeySource;
+  revocations: RevocationTable;
+  ask: Ask | undefined;
+  fallback: ((token: string, claims: Claims, maxAge: number) => Promise<void>) | undefined;
+  feed: (() => FeedStatus) | undefined;
+  ready: () => boolean;
+  wait: (signal: AbortSignal | undefined) => Promise<void>;
+  close: () => void;
+  clock?: Clock;
+  log: Logger;
+}
+
+/** Checks access tokens. `createVerifier` makes one; a process needs one for each issuer and audience. */
+export class Verifier {
+  readonly #parts: Parts;
+  readonly #clock: Clock;
+  readonly #noRules: Ruleset;
+
+  /** @internal */
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#clock = parts.clock ?? systemClock;
+    this.#noRules = this.#compile({});
+  }
+
+  #compile(rules: Rules): Ruleset {
+    return compile(rules, { ask: this.#parts.ask !== undefined, follow: this.#parts.feed !== undefined });
+  }
+
+  /**
+   * Whether there are keys to verify with and, where a feed is followed, all that it retains has come. Until then every
+   * token is answered with unavailable.
+   */
+  get ready(): boolean {
+    return this.#parts.ready();
+  }
+
+  /** Resolves when the verifier is ready; rejects when the signal ends first. */
+  wait(options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.#parts.wait(options.signal);
+  }
+
+  /** What is known of the feed, for metrics; undefined where none is followed. */
+  get feed(): FeedStatus | undefined {
+    return this.#parts.feed?.();
+  }
+
+  /** Ends background work. Verification goes on with the keys at hand. */
+  close(): void {
+    this.#parts.close();
+  }
+
+  /** Verifies a token. It rejects with a {@link CounterfoilError}. The rule `cookie` has no effect. */
+  async check(token: string, rules?: Rules): Promise<Claims> {
+    return this.#check(token, rules === undefined ? this.#noRules : this.#compile(rules));
+  }
+
+  /** Is `check` with its rules weighed once. It throws a ConfigError for a rule that cannot be kept. */
+  checker(rules: Rules): (token: string) => Promise<Claims> {
+    const r = this.#compile(rules);
+    return (token) => this.#check(token, r);
+  }
+
+  /**
+   * Makes a function that finds the token of a request and verifies it. The token is taken from the Authorization
+   * header, which must be there once, and from nowhere else unless the rule `cookie` says so. It throws a ConfigError
+   * for a rule that cannot be kept. Frameworks other than Express and Fastify build on it.
+   */
+  requestChecker(rules: Rules = {}): (request: IncomingRequest) => Promise<Claims> {
+    const r = this.#compile(rules);
+    return async (request) => this.#check(credential(request, r.cookie, this.#parts.origins), r);
+  }
+
+  async #check(token: string, rules: Ruleset): Promise<Claims> {
+    try {
+      const claims = await this.#local(token);
+      await this.#hold(token, claims, rules);
+      return claims;
+    } catch (error) {
+      this.#parts.log.debug?.(`access token refused: ${textOf(error)}`);
+      throw error instanceof CounterfoilError ? error : new CounterfoilError("unavailable", textOf(error), {}, error);
+    }
+  }
+
+  /** Checks all that the token and this process know. */
+  async #local(token: string): Promise<Claims> {
+    const parts = this.#parts;
+    const { parsed, claims, notBefore } = malformedIsInvalid(() => {
+      const parsed = parseToken(token);
+      return { parsed, ...parseClaims(parsed.claims, parsed.payload) };
+    });
+    // A key is a key of one issuer: the issuer first.
+    if (claims.issuer !== parts.issuer) throw invalid("iss is not the configured issuer");
+    if (parts.revocations.keyRevoked(parsed.kid)) throw invalid("revoked kid");
+    if (!parts.ready()) throw new CounterfoilError("unavailable", "the verifier is not ready: keys or revocations have not come");
+    const { key, longest } = parts.keys.known(parsed.kid) ?? (await parts.keys.find(parsed.kid));
+    if (key.alg !== parsed.alg) throw invalid("alg is not the key's");
+    if (parts.algorithms !== undefined && !parts.algorithms.includes(key.alg)) throw invalid("the key's algorithm is not among the accepted ones");
+    try {
+      await compactVerify(token, key.key, { algorithms: [key.alg] });
+    } catch (error) {
+      throw new CounterfoilError("token_invalid", "the signature does not verify", {}, error);
+    }
+    // Time has passed: what was revoked meanwhile counts.
+    if (parts.revocations.keyRevoked(parsed.kid)) throw invalid("revoked kid");
+    // The issuer has said all this. From here on answers may be precise.
+    const now = this.#clock.now() / 1000;
+    if (parts.audience !== undefined && claims.audience !== parts.audience) throw new CounterfoilError("audience_mismatch");
+    if (claims.issuedAt > now + leeway) throw invalid("iat is in the future");
+    if (notBefore > now + leeway) throw invalid("nbf is in the future");
+    if (claims.expiresAt - claims.issuedAt > longest) throw invalid("exp - iat is beyond what the authority issues");
+    if (now >= claims.expiresAt + leeway) throw new CounterfoilError("token_expired");
+    switch (parts.revocations.check(claims)) {
+      case "revoked":
+        throw new CounterfoilError("token_revoked");
+      case "stale":
+        throw new CounterfoilError("token_stale");
+      case "none":
+        return claims;
+    }
+  }
+
+  /** Checks the rules of the route. What a refresh or a step-up can mend comes before what it cannot. */
+  async #hold(token: string, claims: Claims, rules: Ruleset): Promise<void> {
+    const { ask, fallback, feed } = this.#parts;
+    let live = rules.live;
+    if (!live && this.#clock.now() - claims.issuedAt * 1000 > rules.maxTokenAge) {
+      if (ask === undefined || rules.refreshWhenOld) throw new CounterfoilError("token_too_old");
+      live = true;
+    }
+    if (live) {
+      await ask!(token, claims);
+    } else if (rules.maxFeedAge !== Infinity && feed!().age > rules.maxFeedAge) {
+      await fallback!(token, claims, rules.maxFeedAge);
+    }
+    if (rules.maxAuthAge !== Infinity) {
+      const age = claims.authTime === undefined ? NaN : this.#clock.now() / 1000 - claims.authTime;
+      if (!(age <= rules.maxAuthAge && age >= -leeway)) {
+        throw new CounterfoilError("insufficient_user_authentication", "auth_time is missing or too far back", { maxAge: rules.maxAuthAge });
+      }
+    }
+    if (!rules.scope.every((s) => claims.scope.includes(s))) {
+      throw new CounterfoilError("insufficient_scope", "a scope is missing", { scope: rules.scope });
+    }
+    if (!rules.roles.every((role) => claims.roles.includes(role))) throw new CounterfoilError("insufficient_scope", "a role is missing");
+  }
+}
+
+function invalid(reason: string): CounterfoilError {
+  return new CounterfoilError("token_invalid", reason);
+}
+
+function malformedIsInvalid<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new CounterfoilError("token_invalid", textOf(error));
+  }
+}
