@@ -180,26 +180,37 @@ func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error),
 	if r.Requests == 0 {
 		return r, used, errors.New("no request was answered")
 	}
+	var sum cpu
+	for pid, then := range after.processes {
+		since := then - before.processes[pid]
+		switch pid {
+		case server:
+			sum.server += since
+		case os.Getpid():
+			sum.generator += since
+		default:
+			sum.store += since
+		}
+	}
 	n := time.Duration(r.Requests)
-	ours := after.sum() - before.sum()
 	return r, cpu{
-		server: (after.server - before.server) / n, store: (after.store - before.store) / n, generator: (after.generator - before.generator) / n,
-		others: max(0, float64(after.machine-before.machine-ours)/float64(took)),
+		server: sum.server / n, store: sum.store / n, generator: sum.generator / n,
+		others: max(0, float64(after.machine-before.machine-sum.sum())/float64(took)),
 	}, nil
 }
 
 // account is processor time since the beginning.
-type account struct{ server, store, generator, machine time.Duration }
-
-func (a account) sum() time.Duration { return a.server + a.store + a.generator }
+type account struct {
+	processes map[int]time.Duration
+	machine   time.Duration
+}
 
 func spent(server int, store []int) (a account, err error) {
-	var errs [4]error
-	a.server, errs[0] = stage.CPUTime(server)
-	a.store, errs[1] = stage.CPUTime(store...)
-	a.generator, errs[2] = stage.CPUTime(os.Getpid())
-	a.machine, errs[3] = stage.Busy()
-	return a, errors.Join(errs[:]...)
+	if a.processes, err = stage.CPUTime(append([]int{server, os.Getpid()}, store...)...); err != nil {
+		return a, err
+	}
+	a.machine, err = stage.Busy()
+	return a, err
 }
 
 // startProfile profiles a contender during one measurement, if asked to.

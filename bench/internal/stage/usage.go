@@ -4,6 +4,7 @@ package stage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,18 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPUTime returns the processor time that the processes have used so far.
-func CPUTime(pids ...int) (time.Duration, error) {
-	var sum time.Duration
+// CPUTime returns the processor time that each of the processes has used so
+// far. Those that have ended are left out.
+func CPUTime(pids ...int) (map[int]time.Duration, error) {
+	used := make(map[int]time.Duration, len(pids))
 	for _, pid := range pids {
 		// The clock of another process, as clock_getcpuclockid(3) makes it.
 		var t unix.Timespec
-		if err := unix.ClockGettime(int32(^pid)<<3|2, &t); err != nil {
-			return 0, fmt.Errorf("processor time of %d: %w", pid, err)
+		err := unix.ClockGettime(int32(^pid)<<3|2, &t)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESRCH) {
+			continue
 		}
-		sum += time.Duration(t.Nano())
+		if err != nil {
+			return nil, fmt.Errorf("processor time of %d: %w", pid, err)
+		}
+		used[pid] = time.Duration(t.Nano())
 	}
-	return sum, nil
+	return used, nil
 }
 
 // Children returns a process and those that it started.
