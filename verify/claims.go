@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/claimnames"
-	"github.com/counterfoil/counterfoil/internal/jws"
 	"github.com/counterfoil/counterfoil/internal/revoked"
 	"github.com/counterfoil/counterfoil/internal/strictjson"
 )
@@ -35,15 +34,9 @@ type Claims struct {
 	Roles   []string
 	Scope   []string
 
-	notBefore int64          // nbf in Unix seconds; 0: not told
-	key       *jws.PublicKey // that the token was verified with
-	payload   string         // as it stands in the token, in base64url
-}
-
-// refer points c to its token, which is where Decode reads.
-func (c *Claims) refer(token string) {
-	_, rest, _ := strings.Cut(token, ".")
-	c.payload, _, _ = strings.Cut(rest, ".")
+	notBefore int64      // nbf in Unix seconds; 0: not told
+	token     string     // the token, where it is not in warm
+	warm      *warmToken // the entry of a token that is remembered
 }
 
 // query is what the revocations are asked about these claims.
@@ -61,10 +54,16 @@ func (c *Claims) HasScope(scope string) bool { return slices.Contains(c.Scope, s
 // v, as json.Unmarshal does. Names that encoding/json would take for one
 // another, such as plan and Plan, are an error when a token has both.
 func (c *Claims) Decode(v any) error {
-	if c.payload == "" {
+	token := c.token
+	if c.warm != nil {
+		token = c.warm.token()
+	}
+	if token == "" {
 		return errors.New("verify: these claims come from no token")
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(c.payload)
+	_, encoded, _ := strings.Cut(token, ".")
+	encoded, _, _ = strings.Cut(encoded, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(encoded)
 	if err != nil {
 		return fmt.Errorf("verify: decode claims: %w", err)
 	}

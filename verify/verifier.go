@@ -244,8 +244,7 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 	if err := msg.Verify(k.key); err != nil {
 		return nil, because(ErrTokenInvalid, err)
 	}
-	c.key = k.key
-	c.refer(token)
+	c.token = token
 	// The issuer has said all this. From here on answers may be precise.
 	switch {
 	case v.audience != "" && c.Audience != v.audience:

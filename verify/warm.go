@@ -27,6 +27,9 @@ const (
 	minSets   = 512
 	setSlots  = 7
 	lineBytes = 64
+	// headLength is how much of a token stands in its entry. Tokens with the
+	// usual claims are no longer.
+	headLength = 560
 )
 
 // warmTable remembers tokens that have been verified, so that the next request
@@ -61,18 +64,48 @@ type warmSet struct {
 	slots [setSlots]atomic.Pointer[warmToken]
 }
 
-// warmToken fills a cache line. All but the stamp is never changed.
+// warmToken is an entry. All but the stamp is never changed. What each request
+// asks comes first and the text stands beside it: with many tokens, fetching
+// memory takes most of the time, and this is one place to fetch.
 type warmToken struct {
 	hash   uint64
-	token  string
 	claims *Claims
 	// The token serves from <= now < until, in Unix nanoseconds, leeway and the
 	// end of the keys' own time included.
 	from, until int64
-	size        int64
 	// stamp is a version of the revocations under which nothing was known
 	// against the token. It was read before the key was looked up.
-	stamp atomic.Uint64
+	stamp  atomic.Uint64
+	length int32 // of the token
+	size   int32 // of all that the entry holds, in bytes
+	key    *jws.PublicKey
+	rest   string // of a token that is longer than head
+	head   [headLength]byte
+}
+
+func newWarmToken(token string) *warmToken {
+	e := &warmToken{length: int32(len(token))}
+	if n := copy(e.head[:], token); n < len(token) {
+		e.rest = strings.Clone(token[n:])
+	}
+	return e
+}
+
+// is tells whether the entry is of just this text.
+func (e *warmToken) is(token string) bool {
+	switch {
+	case int(e.length) != len(token):
+		return false
+	case len(token) <= headLength:
+		return string(e.head[:len(token)]) == token
+	default:
+		return string(e.head[:]) == token[:headLength] && e.rest == token[headLength:]
+	}
+}
+
+// token returns a copy of the text.
+func (e *warmToken) token() string {
+	return string(e.head[:min(headLength, e.length)]) + e.rest
 }
 
 func newWarmTable(tokens int, coarse bool) *warmTable {
@@ -117,7 +150,7 @@ func (w *warmTable) find(token string) *warmToken {
 	found := ^(((x & sevens) + sevens) | x | sevens) & (lanes << 7)
 	for ; found != 0; found &= found - 1 {
 		e := s.slots[bits.TrailingZeros64(found)/8].Load()
-		if e != nil && e.hash == hash && e.token == token {
+		if e != nil && e.hash == hash && e.is(token) {
 			return e
 		}
 	}
@@ -125,20 +158,20 @@ func (w *warmTable) find(token string) *warmToken {
 }
 
 // insert adds a token, unless others are at work on its set.
-func (w *warmTable) insert(e *warmToken, now int64) {
-	if e.size > w.budget {
+func (w *warmTable) insert(e *warmToken, token string, now int64) {
+	if int64(e.size) > w.budget {
 		return
 	}
 	s := &w.sets[e.hash&w.mask]
 	if !s.lock() {
 		return
 	}
-	i := s.place(e, now)
+	i := s.place(e, token, now)
 	grown := e.size
 	if old := s.slots[i].Load(); old != nil {
 		grown -= old.size
 	}
-	w.used.Add(grown)
+	w.used.Add(int64(grown))
 	s.slots[i].Store(e)
 	s.unlock(i, tagOf(e.hash))
 
@@ -153,14 +186,14 @@ func (w *warmTable) insert(e *warmToken, now int64) {
 
 // place chooses the slot for a token: its own, an empty one, that of an expired
 // one, or that of the one that expires next.
-func (s *warmSet) place(e *warmToken, now int64) int {
+func (s *warmSet) place(e *warmToken, token string, now int64) int {
 	best, bestUntil := 0, int64(-1)
 	for i := range s.slots {
 		old := s.slots[i].Load()
 		until := int64(0)
 		switch {
 		case old == nil:
-		case old.hash == e.hash && old.token == e.token:
+		case old.hash == e.hash && old.is(token):
 			return i
 		case old.until <= now:
 			until = 1
@@ -210,7 +243,7 @@ func (w *warmTable) drop(e *warmToken) {
 	for i := range s.slots {
 		if s.slots[i].Load() == e {
 			s.slots[i].Store(nil)
-			w.used.Add(-e.size)
+			w.used.Add(-int64(e.size))
 			s.unlock(i, 0)
 			return
 		}
@@ -262,10 +295,10 @@ func (v *Verifier) inTime(e *warmToken) bool {
 // read before, so whatever is revoked meanwhile makes the new stamp an old one.
 func (v *Verifier) restamp(e *warmToken, version uint64) bool {
 	c := e.claims
-	good := !v.revocations.KeyRevoked(c.key.KID()) && v.revocations.Check(c.query()) == revoked.None
+	good := !v.revocations.KeyRevoked(e.key.KID()) && v.revocations.Check(c.query()) == revoked.None
 	if good {
-		k, ok := v.keys.known(c.key.KID(), v.clock())
-		good = ok && sameKey(k.key, c.key) && c.ExpiresAt.Sub(c.IssuedAt) <= k.longest
+		k, ok := v.keys.known(e.key.KID(), v.clock())
+		good = ok && sameKey(k.key, e.key) && c.ExpiresAt.Sub(c.IssuedAt) <= k.longest
 	}
 	if !good {
 		v.warm.drop(e)
@@ -290,34 +323,28 @@ func (v *Verifier) remember(token string, c *Claims, k knownKey, version uint64,
 	if v.warm == nil || len(token) < tailLength {
 		return
 	}
-	// The texts that all tokens share are kept once, and c lets go of the
-	// request that the token came with.
-	token = strings.Clone(token)
-	c.refer(token)
+	e := newWarmToken(token)
+	e.hash, e.claims, e.key = v.warm.hash(token), c, k.key
+	e.from = max(c.IssuedAt.Unix(), c.notBefore)*1e9 - int64(leeway)
+	e.until = min(c.ExpiresAt.UnixNano()+int64(leeway), now+int64(min(k.left, longestDiscovered)))
+	e.size = c.footprint(e)
+	e.stamp.Store(version)
+	// What all tokens share is kept once, and c lets go of the request that the
+	// token came with. A handler that appends to a list gets one of its own.
+	c.warm, c.token = e, ""
 	c.Issuer = v.issuer
 	if v.audience != "" {
 		c.Audience = v.audience
 	}
-	e := &warmToken{
-		hash:   v.warm.hash(token),
-		token:  token,
-		claims: c,
-		from:   max(c.IssuedAt.Unix(), c.notBefore)*1e9 - int64(leeway),
-		until:  min(c.ExpiresAt.UnixNano()+int64(leeway), now+int64(min(k.left, longestDiscovered))),
-		size:   c.footprint(token),
-	}
-	// A handler that appends to a list gets one of its own.
 	c.Methods, c.Roles, c.Scope = slices.Clip(c.Methods), slices.Clip(c.Roles), slices.Clip(c.Scope)
-	e.stamp.Store(version)
-	v.warm.insert(e, now)
+	v.warm.insert(e, token, now)
 }
 
-// footprint is the memory that a token and its claims take, in bytes, rounded
-// up as the allocator does: the token, its entry, the claims, a share of the
-// sets, and each text of the claims.
-func (c *Claims) footprint(token string) int64 {
-	const fixed = lineBytes + 288 + 48
-	n := fixed + len(token) + len(token)/8
+// footprint is the memory that an entry and its claims take, in bytes, rounded
+// up as the allocator does: the two, a share of the sets, and each text.
+func (c *Claims) footprint(e *warmToken) int32 {
+	const fixed = 640 + 288 + lineBytes
+	n := fixed + len(e.rest) + len(e.rest)/8
 	for _, s := range [...]string{c.Subject, c.ClientID, c.SessionID, c.ID} {
 		n += (len(s) + 15) &^ 15
 	}
@@ -327,5 +354,5 @@ func (c *Claims) footprint(token string) int64 {
 			n += (len(s) + 15) &^ 15
 		}
 	}
-	return int64(n)
+	return int32(n)
 }

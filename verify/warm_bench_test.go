@@ -27,7 +27,7 @@ type contender struct {
 	tokens []string
 }
 
-// rounds measures contenders in turns of about a millisecond each, on as many
+// rounds measures contenders in turns of some milliseconds each, on as many
 // processors as the run has, and reports the median time of each for one token,
 // and the ratio to the first one. What else the machine does hits all alike,
 // and a batch during which it took the processor away is no median.
@@ -36,7 +36,7 @@ type contender struct {
 // copied into a buffer outside of the measured time: a token of a request has
 // just been read from a socket, while the copy it is compared with may be anywhere.
 func rounds(b *testing.B, contenders ...contender) {
-	const turn, batch = 1 << 11, 32
+	const turn, batch = 1 << 14, 32
 	procs := runtime.GOMAXPROCS(0)
 	times := make([][]float64, len(contenders))
 	one := func(c contender, seed uint64) time.Duration {
@@ -119,12 +119,13 @@ func unsignedTokens(b *testing.B, n int) []string {
 // ten thousand find their set full; the ones that are remembered are returned.
 func warmed(b *testing.B, tokens []string, revocations int) (*local, []string) {
 	b.Helper()
-	l := newLocal(b, func(c *Config, _ *Local) {
+	l := newLocal(b, func(c *Config, loc *Local) {
 		silent(c, nil)
+		loc.MaxTokenLifetime = func() time.Duration { return 2 * time.Hour }
 		c.CacheTokens = max(len(tokens), defaultCacheTokens)
 		c.Clock = nil // the clock that it has in earnest
 	})
-	k := knownKey{l.eddsa.public, longestLifetime, longestDiscovered}
+	k := knownKey{l.eddsa.public, 2 * time.Hour, longestDiscovered}
 	now := time.Now()
 	l.clock.set(now)
 	entries := make([]revoked.Entry, 0, 1000)
@@ -144,7 +145,6 @@ func warmed(b *testing.B, tokens []string, revocations int) (*local, []string) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.key = k.key
 		c.IssuedAt, c.ExpiresAt = now.Add(-10*time.Second), now.Add(time.Hour)
 		l.remember(token, c, k, l.table.Version(), now.UnixNano())
 	}

@@ -49,8 +49,8 @@ func (w *warmTable) remembered(t *testing.T) int {
 				continue
 			}
 			n++
-			used += e.size
-			if tag != tagOf(e.hash) || w.find(e.token) == nil {
+			used += int64(e.size)
+			if tag != tagOf(e.hash) || w.find(e.token()) == nil {
 				t.Error("a token in the table cannot be found")
 			}
 		}
@@ -64,7 +64,7 @@ func (w *warmTable) remembered(t *testing.T) int {
 	return n
 }
 
-// Sets and entries fill a cache line each, and what is written often is on no
+// Sets and the heads of entries are on one cache line, and what is written often is on no
 // line that every request reads.
 func TestWarmTableOnCacheLines(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
@@ -74,13 +74,15 @@ func TestWarmTableOnCacheLines(t *testing.T) {
 		table warmTable
 		clock coarseClock
 	)
-	for name, got := range map[string]uintptr{
-		"set":   unsafe.Sizeof(warmSet{}),
-		"token": unsafe.Sizeof(warmToken{}),
-	} {
-		if got != lineBytes {
-			t.Errorf("a %s has %d bytes, not a cache line", name, got)
-		}
+	if size := unsafe.Sizeof(warmSet{}); size != lineBytes {
+		t.Errorf("a set has %d bytes, not a cache line", size)
+	}
+	// The allocator puts 8 bytes before an object of this size.
+	if size := unsafe.Sizeof(warmToken{}) + 8; size != 10*lineBytes {
+		t.Errorf("an entry has %d bytes; footprint counts 640", size)
+	}
+	if end := unsafe.Offsetof(warmToken{}.size) + 8; end > lineBytes {
+		t.Errorf("what each request asks of an entry is on two cache lines")
 	}
 	for _, tokens := range []int{1, 100, defaultCacheTokens, 100_000} {
 		if at := uintptr(unsafe.Pointer(&newWarmTable(tokens, false).sets[0])); at%lineBytes != 0 {
@@ -109,16 +111,20 @@ func TestWarmTokenSaysTheSame(t *testing.T) {
 		c.CacheTokens = -1
 		loc.Key = func(string) (*jws.PublicKey, bool) { return l.key.public, true }
 	}).Check(t.Context(), token)
-	if err != nil || !reflect.DeepEqual(first, cold) {
-		t.Errorf("%+v\n%+v\n%v", first, cold, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := *first
+	plain.warm, plain.token = nil, token
+	if !reflect.DeepEqual(&plain, cold) {
+		t.Errorf("%+v\n%+v", plain, cold)
 	}
 	again, warm := l.checkWarm(t, strings.Clone(token))
 	if !warm || again != first {
 		t.Error("not remembered")
 	}
 	// A copy of its own: the text of a request may be part of a long header.
-	if e := l.warm.find(token); unsafe.StringData(e.token) == unsafe.StringData(token) ||
-		unsafe.StringData(again.payload) == unsafe.StringData(token[strings.IndexByte(token, '.')+1:]) {
+	if again.token != "" || again.warm.token() != token {
 		t.Error("the table holds on to the request")
 	}
 	var mine struct{ Plan string }
@@ -483,7 +489,6 @@ func TestSEC121NoLateEntryHidesARevocation(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c.key = l.key.public
 				l.table.Apply(entry)
 				l.remember(token, c, knownKey{l.key.public, time.Hour, time.Hour}, version, start.UnixNano())
 				refused()
@@ -643,17 +648,23 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	entry := func(until int64, size int64) *warmToken {
-		e := &warmToken{token: rand64(tailLength + r.IntN(10)), until: until, size: size, claims: &Claims{}}
+	entry := func(until int64, size int32) *warmToken {
+		e := newWarmToken(rand64(tailLength + r.IntN(2*headLength)))
+		e.until, e.size = until, size
 		return e
+	}
+	insert := func(w *warmTable, e *warmToken, now int64) {
+		if e.hash == 0 {
+			e.hash = w.hash(e.token())
+		}
+		w.insert(e, e.token(), now)
 	}
 	for _, tokens := range []int{1, 3, 100, 2000} {
 		w := newWarmTable(tokens, false)
 		now := int64(1000)
 		for range 4*tokens + 100 {
-			e := entry(now+r.Int64N(500), 200+r.Int64N(4*tokenBudget))
-			e.hash = w.hash(e.token)
-			w.insert(e, now)
+			e := entry(now+r.Int64N(500), 200+r.Int32N(4*tokenBudget))
+			insert(w, e, now)
 			if w.used.Load() > w.budget {
 				t.Fatalf("%d of %d bytes", w.used.Load(), w.budget)
 			}
@@ -667,8 +678,7 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 		var dead, alive []*warmToken
 		for i := range 1000 {
 			e := entry(int64(100+i%2*1000), tokenBudget)
-			e.hash = w.hash(e.token)
-			w.insert(e, 50)
+			insert(w, e, 50)
 			if i%2 == 0 {
 				dead = append(dead, e)
 			} else {
@@ -678,12 +688,11 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 		n := w.remembered(t)
 		for range 300 {
 			e := entry(2000, tokenBudget)
-			e.hash = w.hash(e.token)
-			w.insert(e, 100)
+			insert(w, e, 100)
 		}
 		in := func(list []*warmToken) (n int) {
 			for _, e := range list {
-				if w.find(e.token) != nil {
+				if w.find(e.token()) != nil {
 					n++
 				}
 			}
@@ -700,7 +709,7 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 			e := entry(int64(1000+u), tokenBudget)
 			e.hash = uint64(i + 1)
 			all = append(all, e)
-			w.insert(e, 100)
+			insert(w, e, 100)
 		}
 		for left := 8; left > 0; left-- {
 			w.makeRoom(100)
@@ -721,7 +730,7 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 			e := entry(int64(1000+u), 1)
 			e.hash = uint64(r.Int64())<<32 | 5
 			all = append(all, e)
-			w.insert(e, 100)
+			insert(w, e, 100)
 		}
 		s := &w.sets[5]
 		var left []int64
@@ -741,10 +750,10 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 	t.Run("the same token", func(t *testing.T) {
 		w := newWarmTable(1000, false)
 		e := entry(1000, 300)
-		e.hash = w.hash(e.token)
 		for range 10 {
-			again := &warmToken{hash: e.hash, token: strings.Clone(e.token), until: 1000, size: 400, claims: &Claims{}}
-			w.insert(again, 100)
+			again := newWarmToken(e.token())
+			again.until, again.size = 1000, 400
+			insert(w, again, 100)
 		}
 		if w.remembered(t) != 1 || w.used.Load() != 400 {
 			t.Error("it is there more than once")
@@ -753,9 +762,9 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 	t.Run("busy", func(t *testing.T) {
 		w := newWarmTable(1000, false)
 		e := entry(1000, 300)
-		e.hash = w.hash(e.token)
+		e.hash = w.hash(e.token())
 		s := &w.sets[e.hash&w.mask]
-		for want, f := range []func(){func() { w.insert(e, 100) }, func() { w.drop(e) }} {
+		for want, f := range []func(){func() { insert(w, e, 100) }, func() { w.drop(e) }} {
 			s.lock()
 			f()
 			if s.tags.Load()&lock == 0 {
@@ -765,7 +774,7 @@ func TestSEC39WarmTableIsBounded(t *testing.T) {
 			if w.remembered(t) != want {
 				t.Error("a set was written to while others were at work on it")
 			}
-			w.insert(e, 100)
+			insert(w, e, 100)
 		}
 	})
 }
@@ -801,7 +810,6 @@ func TestMemoryOfAWarmToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.key = k.key
 		l.remember(token, c, k, 0, start.UnixNano())
 	}
 	used := heap() - before
@@ -855,4 +863,20 @@ func FuzzCookie(f *testing.F) {
 			t.Errorf("%q: %q, %d; want %q, %d", headers, gotValue, gotN, value, n)
 		}
 	})
+}
+
+// Every character of a token counts, wherever it is kept.
+func TestWarmTokenIsItsWholeText(t *testing.T) {
+	for _, n := range []int{tailLength, headLength - 1, headLength, headLength + 1, 2 * headLength} {
+		text := rand64(n)
+		e := newWarmToken(text)
+		if !e.is(strings.Clone(text)) || e.token() != text || e.is(text[1:]) || e.is(text+"A") || e.is(text[:n-1]) {
+			t.Errorf("of %d characters", n)
+		}
+		for i := range n {
+			if e.is(text[:i] + "." + text[i+1:]) {
+				t.Errorf("of %d characters, character %d does not count", n, i)
+			}
+		}
+	}
 }
