@@ -37,16 +37,16 @@ func (a *Authority) Browser(rules ...verify.Rule) func(http.Handler) http.Handle
 				withBearer.ServeHTTP(w, r)
 				return
 			}
-			claims, fresh, err := a.browse(r, check)
+			access, err := a.browse(r, RefreshRequest{}, check)
 			if err != nil {
 				a.signedOut(w, r, err)
 				return
 			}
-			if fresh != nil {
-				http.SetCookie(w, fresh)
+			if access.Cookie != nil {
+				http.SetCookie(w, access.Cookie)
 				w = &uncached{ResponseWriter: w}
 			}
-			next.ServeHTTP(w, r.WithContext(verify.NewContext(r.Context(), claims)))
+			next.ServeHTTP(w, r.WithContext(verify.NewContext(r.Context(), access.Claims)))
 		})
 	}
 }
@@ -60,37 +60,77 @@ func hasBearer(r *http.Request) bool {
 	return false
 }
 
-// browse finds the claims behind a page's cookies, and the cookie to set when
-// an access token was minted.
-func (a *Authority) browse(r *http.Request, check func(context.Context, string) (*verify.Claims, error)) (*verify.Claims, *http.Cookie, error) {
-	token, err := oneCookie(r, accessTokenCookie)
-	if errors.Is(err, errAmbiguous) {
-		return nil, nil, err
+// BrowserAccess is the access token that stands behind a browser's cookies.
+type BrowserAccess struct {
+	AccessToken string
+	Claims      *verify.Claims
+	// Cookie, when not nil, keeps an access token that was just minted in the
+	// browser, so that the next request needs no refresh. An answer that sets
+	// it must not be kept by any cache.
+	Cookie *http.Cookie
+}
+
+// BrowserAccess does for one request what [Authority.Browser] does for pages:
+// session cookie in, a good access token out. It is for gateways, which hand
+// the token on. Audience and ClientID of want default to the first configured
+// ones; for others nothing is kept in the browser, and each call is a refresh.
+// Where the request came from is not looked at: refuse unsafe methods from
+// other origins before. Errors as of [Authority.Refresh] and of the verifier.
+func (a *Authority) BrowserAccess(r *http.Request, want RefreshRequest, rules ...verify.Rule) (*BrowserAccess, error) {
+	v, err := a.Verifier(want.Audience)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		claims, err := check(r.Context(), token)
+	rules = append(rules[:len(rules):len(rules)], verify.RefreshWhenOld())
+	return a.browse(r, want, func(ctx context.Context, token string) (*verify.Claims, error) {
+		return v.Check(ctx, token, rules...)
+	})
+}
+
+// browse finds the access token behind a page's cookies, and the cookie to set
+// when one was minted.
+func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(context.Context, string) (*verify.Claims, error)) (*BrowserAccess, error) {
+	if want.ClientID == "" {
+		want.ClientID = a.cfg.ClientID
+	}
+	// The cookie of the access token has one name: it holds one kind.
+	kept := want.ClientID == a.cfg.ClientID && (want.Audience == "" || want.Audience == a.cfg.Audiences[0])
+	if kept {
+		token, err := oneCookie(r, accessTokenCookie)
+		if errors.Is(err, errAmbiguous) {
+			return nil, err
+		}
 		if err == nil {
-			return claims, nil, nil
-		}
-		if !mended(err) {
-			return nil, nil, err
+			claims, err := check(r.Context(), token)
+			if err == nil {
+				return &BrowserAccess{AccessToken: token, Claims: claims}, nil
+			}
+			if !mended(err) {
+				return nil, err
+			}
 		}
 	}
-	sessionToken, err := oneCookie(r, a.cookieName(a.cfg.ClientID))
+	sessionToken, err := oneCookie(r, a.cookieName(want.ClientID))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	grant, err := a.refreshOnce(r.Context(), sessionToken)
+	grant, err := a.refreshOnce(r.Context(), sessionToken, want)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	claims, err := check(r.Context(), grant.AccessToken)
-	cookie := &http.Cookie{
-		Name: accessTokenCookie, Value: grant.AccessToken, Path: "/",
-		MaxAge: max(1, int(grant.ExpiresIn/time.Second)),
-		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	if err != nil {
+		return nil, err
 	}
-	return claims, cookie, err
+	access := &BrowserAccess{AccessToken: grant.AccessToken, Claims: claims}
+	if kept {
+		access.Cookie = &http.Cookie{
+			Name: accessTokenCookie, Value: grant.AccessToken, Path: "/",
+			MaxAge: max(1, int(grant.ExpiresIn/time.Second)),
+			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		}
+	}
+	return access, nil
 }
 
 // mended reports whether a fresh access token mends the refusal.
@@ -109,13 +149,14 @@ func mended(err error) bool {
 const refreshDeadline = 10 * time.Second
 
 // refreshOnce is one refresh for all requests with this session token that
-// come while it is under way. The whole token is the key: who has a wrong
+// come while it is under way. The whole token is in the key: who has a wrong
 // secret never shares a right one's answer.
-func (a *Authority) refreshOnce(ctx context.Context, sessionToken string) (*Grant, error) {
-	shared := a.refreshing.DoChan(sessionToken, func() (any, error) {
+func (a *Authority) refreshOnce(ctx context.Context, sessionToken string, want RefreshRequest) (*Grant, error) {
+	key := want.ClientID + "\x00" + want.Audience + "\x00" + sessionToken
+	shared := a.refreshing.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshDeadline)
 		defer cancel()
-		return a.Refresh(ctx, sessionToken, RefreshRequest{ClientID: a.cfg.ClientID})
+		return a.Refresh(ctx, sessionToken, want)
 	})
 	select {
 	case <-ctx.Done():
