@@ -54,6 +54,7 @@ func backendRoutes(a *api) []route {
 			detail:  "Call it after the new rights are committed. The next refresh carries them; nobody signs in again.",
 		}, rightsChanged),
 	}
+	routes = append(routes, feedRoutes()...)
 	if a.users != nil {
 		routes = append(routes, userRoutes()...)
 	}

@@ -204,9 +204,18 @@ type document interface {
 	content() []byte
 }
 
+// served is an answer that writes itself.
+type served interface {
+	serve(c *call)
+}
+
 // answer writes what a call returned. Nothing of it is kept by a cache unless
 // the route says so.
 func (c *call) answer(out any) error {
+	if s, ok := out.(served); ok {
+		s.serve(c)
+		return nil
+	}
 	h := c.w.Header()
 	cache := c.route.cache
 	if cache == "" || h.Get("Set-Cookie") != "" {

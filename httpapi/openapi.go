@@ -129,8 +129,11 @@ func (d *description) responses(r *route) object {
 	success := object{"description": http.StatusText(r.status)}
 	if r.out != reflect.TypeFor[none]() {
 		media, schema := "application/json", d.of(r.out)
-		if r.out == reflect.TypeFor[keySet]() {
+		switch r.out {
+		case reflect.TypeFor[keySet]():
 			media = keySet(nil).mediaType()
+		case reflect.TypeFor[feedStream]():
+			media = "text/event-stream"
 		}
 		success["content"] = object{media: object{"schema": schema}}
 	}
@@ -167,6 +170,13 @@ func (s schemas) of(t reflect.Type) object {
 	switch t {
 	case reflect.TypeFor[openapi](), reflect.TypeFor[keySet]():
 		return object{"type": "object", "additionalProperties": true}
+	case reflect.TypeFor[feedStream]():
+		return object{"type": "string", "description": "Server-sent events: snapshot, live and beat."}
+	case reflect.TypeFor[feedClock]():
+		return object{"type": "object", "required": []string{"node", "now"}, "properties": object{
+			"node": object{"type": "string", "description": "The process whose clock it is."},
+			"now":  object{"type": "number", "description": "Seconds, as in the beats of the same node."},
+		}}
 	case reflect.TypeFor[unixTime]():
 		return object{"type": "integer", "minimum": 0, "description": "Unix seconds."}
 	case reflect.TypeFor[seconds]():

@@ -162,9 +162,11 @@ func (s *site) do(a ask) *answer {
 func (s *site) serve(r *http.Request, undocumented bool) *answer {
 	s.Helper()
 	w := &answer{ResponseRecorder: httptest.NewRecorder()}
-	s.handler.ServeHTTP(w, r)
+	ctx, gone := context.WithCancel(r.Context())
+	defer gone()
+	s.handler.ServeHTTP(&untilFlushed{w.ResponseRecorder, gone}, r.WithContext(ctx))
 	body := w.Body.Bytes()
-	if len(body) > 0 {
+	if len(body) > 0 && w.Header().Get("Content-Type") != "text/event-stream" {
 		decoder := json.NewDecoder(bytes.NewReader(body))
 		decoder.UseNumber()
 		if err := decoder.Decode(&w.json); err != nil {
@@ -182,6 +184,17 @@ func (s *site) serve(r *http.Request, undocumented bool) *answer {
 	s.checkSecrets(r, w)
 	checkHeaders(s, r, w)
 	return w
+}
+
+// untilFlushed is a client that goes when it has the beginning of a stream.
+type untilFlushed struct {
+	*httptest.ResponseRecorder
+	gone func()
+}
+
+func (u *untilFlushed) FlushError() error {
+	u.gone()
+	return nil
 }
 
 // intended are the members that carry a secret on purpose (SEC-06).

@@ -37,9 +37,6 @@ func TestSEC115Discovery(t *testing.T) {
 			t.Errorf("%s: %s answers %d", name, path, a.Code)
 		}
 	}
-	if s.do(ask{method: "GET /v1/revocations", bearer: s.key, any: true}).Code != 404 {
-		t.Error("the feed is served and not advertised")
-	}
 }
 
 func TestJWKS(t *testing.T) {
