@@ -24,6 +24,7 @@ var layers = map[string]int{
 	"counterfoiltest": 7,
 	"cmd":             8,
 	"examples":        9,
+	"sdk":             9, // vectors and tests of the packages in other languages
 }
 
 var (
