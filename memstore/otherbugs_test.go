@@ -12,6 +12,26 @@ import (
 
 // otherBugs are those of subjects, log, keys and users.
 var otherBugs = []bug{
+	{"A user and the epoch are read apart", "Users/A user who is read while the password changes", func(w *broken) {
+		w.readUser = func(byEmail bool, key string) (directory.User, error) {
+			u, err := w.readUserWell(byEmail, key)
+			for range 1000 { // the other side is to come between
+				if sub, _ := (sessions{w.Store}).Subject(bg, u.ID); err == nil && sub.Epoch != u.Epoch {
+					u.Epoch = sub.Epoch
+					break
+				}
+				pause()
+			}
+			return u, err
+		}
+	}},
+	{"A user comes without an epoch", "Users/A user comes with the subject's epoch", func(w *broken) {
+		w.readUser = func(byEmail bool, key string) (directory.User, error) {
+			u, err := w.readUserWell(byEmail, key)
+			u.Epoch = 0
+			return u, err
+		}
+	}},
 	{"Tail starts at the head", "Tail/The first read", func(w *broken) {
 		w.after = func(int64) int64 { return w.position }
 	}},

@@ -60,7 +60,14 @@ func (s *Store) readUser(id string) (directory.User, int64, error) {
 	if !ok {
 		return directory.User{}, 0, noUser(id)
 	}
-	return cloneUser(row.User), row.version, nil
+	return s.userOf(row), row.version, nil
+}
+
+// userOf copies a row, with the subject's epoch.
+func (s *Store) userOf(row *user) directory.User {
+	u := cloneUser(row.User)
+	u.Epoch = s.peek(row.ID).Epoch
+	return u
 }
 
 func (u users) ByEmail(ctx context.Context, emailKey string) (directory.User, error) {
@@ -73,7 +80,7 @@ func (u users) ByEmail(ctx context.Context, emailKey string) (directory.User, er
 	if !ok {
 		return directory.User{}, fmt.Errorf("user by e-mail: %w", counterfoil.ErrNotFound)
 	}
-	return cloneUser(row.User), nil
+	return u.userOf(row), nil
 }
 
 func (u users) Update(ctx context.Context, id string, fn func(*directory.User) (*counterfoil.Advance, error)) (directory.User, *counterfoil.Advanced, error) {
@@ -81,10 +88,11 @@ func (u users) Update(ctx context.Context, id string, fn func(*directory.User) (
 		if err := ctx.Err(); err != nil {
 			return directory.User{}, nil, err
 		}
-		changed, version, err := u.readUser(id)
+		seen, version, err := u.readUser(id)
 		if err != nil {
 			return directory.User{}, nil, err
 		}
+		changed := cloneUser(seen)
 		advance, err := fn(&changed)
 		if err != nil {
 			return directory.User{}, nil, err
@@ -93,12 +101,16 @@ func (u users) Update(ctx context.Context, id string, fn func(*directory.User) (
 			return directory.User{}, nil, errNoSubject
 		}
 		changed = cloneUser(changed)
-		changed.ID = id
+		changed.ID, changed.Epoch = id, seen.Epoch
 		if advanced, swapped, err := u.swapUser(changed, version, advance); swapped || err != nil {
 			if err != nil {
 				return directory.User{}, nil, err
 			}
-			return cloneUser(changed), advanced, nil
+			changed = cloneUser(changed)
+			if advanced != nil {
+				changed.Epoch = advanced.Subject.Epoch
+			}
+			return changed, advanced, nil
 		}
 	}
 }
@@ -170,7 +182,7 @@ func (u users) List(ctx context.Context, after string, limit int) ([]directory.U
 	slices.SortFunc(all, func(a, b *user) int { return cmp.Compare(a.EmailKey, b.EmailKey) })
 	page := make([]directory.User, 0, min(limit, len(all)))
 	for _, row := range all[:min(limit, len(all))] {
-		page = append(page, cloneUser(row.User))
+		page = append(page, u.userOf(row))
 	}
 	if len(all) <= limit {
 		return page, "", nil

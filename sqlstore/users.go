@@ -19,11 +19,11 @@ var _ directory.Store = users{}
 const userColumns = `p.id, p.email, p.email_key, p.password, p.created_at, p.updated_at, p.reset_hash, p.reset_expires_at, p.rev, ` +
 	`u.epoch, u.roles, u.scope, u.disabled`
 
-// userRow is a user with what compare and swap compares: every change of
-// rights goes with one of the epoch.
+// userRow is a user with what compare and swap compares, beside the epoch:
+// every change of rights goes with one of it.
 type userRow struct {
 	directory.User
-	rev, epoch int64
+	rev int64
 }
 
 func readUser(r *row) (p userRow) {
@@ -35,7 +35,7 @@ func readUser(r *row) (p userRow) {
 		p.ResetHash = r.hash()
 	}
 	p.ResetExpiresAt = r.time()
-	p.rev, p.epoch = r.int(), r.int()
+	p.rev, p.Epoch = r.int(), r.int()
 	p.Rights = readRights(r)
 	return p
 }
@@ -111,7 +111,7 @@ func (s users) Update(ctx context.Context, id string,
 		if err != nil {
 			return directory.User{}, nil, err
 		}
-		next.ID, next.CreatedAt = was.ID, was.CreatedAt
+		next.ID, next.CreatedAt, next.Epoch = was.ID, was.CreatedAt, was.Epoch
 		next.UpdatedAt = fromMillis(next.UpdatedAt.UnixMilli())
 		if !next.ResetExpiresAt.IsZero() {
 			next.ResetExpiresAt = fromMillis(next.ResetExpiresAt.UnixMilli())
@@ -142,7 +142,7 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 	err = s.engine.tx(ctx, func(on runner) error {
 		done = nil
 		if advance != nil || changedRights {
-			if err := s.lockSubject(ctx, on, next.ID, was.epoch); err != nil {
+			if err := s.lockSubject(ctx, on, next.ID, was.Epoch); err != nil {
 				return err
 			}
 		}
@@ -157,10 +157,11 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 			return errChanged
 		case advance != nil:
 			d, err := s.advance(ctx, on, *advance)
-			next.Rights, done = d.Subject.Rights, &d
+			next.Rights, next.Epoch, done = d.Subject.Rights, d.Subject.Epoch, &d
 			return err
 		case changedRights:
-			return s.setRights(ctx, on, next.ID, &next.Rights)
+			next.Epoch, err = s.setRights(ctx, on, next.ID, &next.Rights)
+			return err
 		}
 		return nil
 	})
@@ -180,15 +181,16 @@ func (s users) lockSubject(ctx context.Context, on runner, id string, epoch int6
 	return err
 }
 
-// setRights is for a change that no Advance goes with.
-func (s users) setRights(ctx context.Context, on runner, id string, g *counterfoil.Rights) error {
+// setRights is for a change that no Advance goes with. It returns the new epoch.
+func (s users) setRights(ctx context.Context, on runner, id string, g *counterfoil.Rights) (epoch int64, err error) {
 	roles, scope, err := rightsValues(g)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = on.exec(ctx, `UPDATE {subjects} SET epoch = epoch + 1, roles = $2, scope = $3, disabled = $4 WHERE id = $1`,
+	_, err = one(ctx, on, func(r *row) { epoch = r.int() },
+		`UPDATE {subjects} SET epoch = epoch + 1, roles = $2, scope = $3, disabled = $4 WHERE id = $1 RETURNING epoch`,
 		id, roles, scope, s.truth(g.Disabled))
-	return err
+	return epoch, err
 }
 
 func (s users) Delete(ctx context.Context, id string, a counterfoil.Advance) (done counterfoil.Advanced, err error) {

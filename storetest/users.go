@@ -105,6 +105,85 @@ var userDuties = []duty{
 			t.Errorf("got epoch %d, want no less than the %d told before", epoch, told)
 		}
 	}},
+	{"A user comes with the subject's epoch", func(t *testing.T, e *env) {
+		u := e.user("ann@example.com")
+		u.Epoch = 1 << 40 // is not for writing
+		e.must("Create", e.Users.Create(e.ctx, u))
+		check := func(when string) {
+			t.Helper()
+			want := e.subject(u.ID).Epoch
+			byEmail, err := e.Users.ByEmail(e.ctx, u.EmailKey)
+			e.must("ByEmail", err)
+			for what, got := range map[string]int64{"User": e.readUser(u.ID).Epoch, "ByEmail": byEmail.Epoch, "List": e.listUsers(10)[0].Epoch} {
+				if got != want {
+					t.Errorf("%s, %s: epoch %d, want %d", when, what, got, want)
+				}
+			}
+		}
+		check("new")
+		e.advance(signOut(u.ID))
+		check("after a sign-out")
+		for _, a := range []*counterfoil.Advance{nil, new(rightsOnly(u.ID)), new(signOut(u.ID))} {
+			before := e.subject(u.ID).Epoch
+			updated, advanced, err := e.Users.Update(e.ctx, u.ID, func(u *directory.User) (*counterfoil.Advance, error) {
+				if u.Epoch != before {
+					t.Errorf("Update gives epoch %d, want %d", u.Epoch, before)
+				}
+				u.Epoch = 1 << 40
+				u.Password += "x"
+				return a, nil
+			})
+			e.must("Update", err)
+			want := before
+			if advanced != nil {
+				want = advanced.Subject.Epoch
+			}
+			if updated.Epoch != want {
+				t.Errorf("Update returns epoch %d, want %d", updated.Epoch, want)
+			}
+			check("after Update")
+		}
+	}},
+	{"A user who is read while the password changes has epoch and password of one moment", func(t *testing.T, e *env) {
+		ann := e.create("ann@example.com")
+		epochs := map[string]int64{ann.Password: e.subject(ann.ID).Epoch}
+		var reads, writes atomic.Int64
+		over := func() bool { return min(reads.Load(), writes.Load()) >= int64(2*e.Rounds) || t.Failed() }
+		seen := map[string]int64{}
+		parallel(func() {
+			for i := 0; !over(); i++ {
+				_, advanced, err := e.Users.Update(e.ctx, ann.ID, func(u *directory.User) (*counterfoil.Advance, error) {
+					u.Password = fmt.Sprint("password ", i)
+					a := signOut(u.ID)
+					return &a, nil
+				})
+				if err != nil {
+					t.Errorf("Update: %v", err)
+					return
+				}
+				epochs[fmt.Sprint("password ", i)] = advanced.Subject.Epoch
+				writes.Add(1)
+			}
+		}, func() {
+			for i := 0; !over(); i++ {
+				u, err := e.Users.User(e.ctx, ann.ID)
+				if i%2 == 0 {
+					u, err = e.Users.ByEmail(e.ctx, ann.EmailKey)
+				}
+				if err != nil {
+					t.Errorf("reading the user: %v", err)
+					return
+				}
+				seen[u.Password] = max(seen[u.Password], u.Epoch)
+				reads.Add(1)
+			}
+		})
+		for password, epoch := range seen {
+			if epoch > epochs[password] {
+				t.Errorf("%s was read with epoch %d, and has epoch %d: it would survive the sign-out that replaced it", password, epoch, epochs[password])
+			}
+		}
+	}},
 	{"An address that is taken is ErrEmailTaken and changes nothing", func(t *testing.T, e *env) {
 		ann, ben := e.create("ann@example.com"), e.create("ben@example.com")
 		twin := e.user("ANN@example.com")
