@@ -5,6 +5,8 @@
 //     "Authorization: Bearer cf_st_…".
 //   - [Backend] is what your servers call, with an API key.
 //   - [WellKnown] is what everybody may read, and what verifiers call.
+//   - [Gateway] is what a reverse proxy asks before it lets a request through to
+//     services that know nothing of sessions.
 //   - [Handler] is all of it as the counterfoil binary serves it.
 //
 // Device and Backend work under any prefix, mounted with [http.StripPrefix].

@@ -78,8 +78,9 @@ func wholeSeconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()
 
 // missing tells what the credential of a route is.
 var missing = map[credential]string{
-	userSession: "The request carries no session: send the session cookie, or the session token as Authorization: Bearer cf_st_…",
-	apiKey:      "The request carries no API key: send it as Authorization: Bearer cf_sk_…",
+	userSession:   "The request carries no session: send the session cookie, or the session token as Authorization: Bearer cf_st_…",
+	apiKey:        "The request carries no API key: send it as Authorization: Bearer cf_sk_…",
+	anyCredential: "The request carries neither a session cookie nor an access token: sign in, or send Authorization: Bearer",
 }
 
 func describe(route *route, err error) problem.Problem {

@@ -40,13 +40,14 @@ func WellKnown(auth *counterfoil.Authority, opts ...Option) http.Handler {
 	return newHandler(a, wellKnownRoutes(a))
 }
 
-// Handler serves everything: [Device] under /v1/auth, [Backend] under /v1, and
-// [WellKnown]. It is what the counterfoil binary serves, and expects a host,
+// Handler serves everything: [Device] under /v1/auth, [Backend] under /v1,
+// [Gateway] at /v1/gateway, and [WellKnown]. It is what the counterfoil binary serves, and expects a host,
 // or a host with the issuer's path stripped, for itself.
 func Handler(auth *counterfoil.Authority, opts ...Option) http.Handler {
 	a := newAPI(auth, append(opts[:len(opts):len(opts)], WithMounts("/v1/auth", "/v1")))
 	a.subdomains = true
 	routes := under(a.devicePrefix, deviceRoutes(a))
 	routes = append(routes, under(a.backendPrefix, backendRoutes(a))...)
-	return newHandler(a, append(routes, wellKnownRoutes(a)...))
+	gate := &gateway{api: a, prefix: a.backendPrefix + gatewayPath}
+	return gate.beside(newHandler(a, append(routes, wellKnownRoutes(a)...)))
 }

@@ -16,10 +16,11 @@ import (
 type credential int
 
 const (
-	public      credential = iota + 1 // anyone
-	userSession                       // the session cookie or a session token
-	apiKey                            // an API key with the route's scope
-	accessToken                       // an access token of any audience
+	public        credential = iota + 1 // anyone
+	userSession                         // the session cookie or a session token
+	apiKey                              // an API key with the route's scope
+	accessToken                         // an access token of any audience
+	anyCredential                       // a session cookie or an access token, for the gateway
 )
 
 // sharing is which pages of other origins may read the answer.

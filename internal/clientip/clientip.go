@@ -66,3 +66,10 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	}
 	return false
 }
+
+// Trusts reports whether the other end of r's connection is a trusted proxy,
+// so that what it says of the client may be believed.
+func Trusts(r *http.Request, trusted []netip.Prefix) bool {
+	peer, ok := parse(r.RemoteAddr)
+	return ok && contains(trusted, peer)
+}
