@@ -59,19 +59,18 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
+	// A seal that cannot be used is found before anything is made.
+	seal, err := config.Seal.load(true)
+	if missing := errors.Is(err, ErrWrongSeal); err != nil && !missing {
+		return nil, fmt.Errorf("counterfoil: %w", &FieldError{"Seal", err.Error()})
+	}
 	if err := store.Open(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: open store: %w", err)
 	}
-	ring, err := store.Catalog().Keys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("counterfoil: read signing keys: %w", err)
-	}
-	seal, err := config.Seal.load(ring.Version > 0)
-	if errors.Is(err, ErrWrongSeal) {
-		return nil, fmt.Errorf("counterfoil: %w", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("counterfoil: %w", &FieldError{"Seal", err.Error()})
+	if seal == nil {
+		if seal, err = makeSeal(ctx, store, config.Seal); err != nil {
+			return nil, fmt.Errorf("counterfoil: %w", err)
+		}
 	}
 	a := &Authority{
 		cfg: config, store: store, sessions: store.Sessions(), seal: seal, log: config.Logger,
@@ -95,6 +94,19 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 	a.done.Go(func() { a.maintain(background) })
 	a.done.Go(func() { a.follower.run(background) })
 	return a, nil
+}
+
+// makeSeal makes a seal whose file is missing, unless the store holds keys.
+func makeSeal(ctx context.Context, store Store, seal Seal) ([]sealKey, error) {
+	ring, err := store.Catalog().Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read signing keys: %w", err)
+	}
+	keys, err := seal.load(ring.Version > 0)
+	if err != nil && !errors.Is(err, ErrWrongSeal) {
+		return nil, &FieldError{"Seal", err.Error()}
+	}
+	return keys, err
 }
 
 func (a *Authority) makeVerifiers() (err error) {
