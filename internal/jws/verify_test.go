@@ -217,9 +217,9 @@ func TestSEC45WeakKeys(t *testing.T) {
 	}{
 		{"nil", ES256, nil}, {"nil", EdDSA, nil}, {"nil", RS256, nil},
 		{"nil pointer", ES256, (*ecdsa.PublicKey)(nil)}, {"nil pointer", PS256, (*rsa.PublicKey)(nil)},
-		{"no curve", ES256, &ecdsa.PublicKey{}}, {"P-384", ES256, p384.Public()}, {"off the curve", ES256, &ecdsa.PublicKey{Curve: elliptic.P256(), X: off, Y: off}},
-		{"point at infinity", ES256, &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)}},
-		{"coordinate beyond the field", ES256, &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).Add(ec.X, ec.Params().P), Y: ec.Y}},
+		{"no curve", ES256, &ecdsa.PublicKey{}}, {"P-384", ES256, p384.Public()}, {"off the curve", ES256, badPoint(off, off)},
+		{"point at infinity", ES256, badPoint(new(big.Int), new(big.Int))},
+		{"coordinate beyond the field", ES256, beyondField(ec)},
 		{"no modulus", RS256, &rsa.PublicKey{E: 65537}}, {"negative modulus", RS256, &rsa.PublicKey{N: new(big.Int).Neg(rk.N), E: 65537}},
 		{"2047 bits", RS256, &rsa.PublicKey{N: odd(2047), E: 65537}}, {"8193 bits", PS256, &rsa.PublicKey{N: odd(8193), E: 65537}},
 		{"even", RS256, &rsa.PublicKey{N: new(big.Int).Add(rk.N, big.NewInt(1)), E: 65537}},
@@ -289,4 +289,16 @@ func TestKeysAreCopied(t *testing.T) {
 	if err := m.Verify(public); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// badPoint is a P-256 key with coordinates that no sound constructor gives.
+func badPoint(x, y *big.Int) *ecdsa.PublicKey {
+	//lint:ignore SA1019 the coordinates are wrong on purpose
+	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+}
+
+// beyondField is the key of k, with the x coordinate written modulo nothing.
+func beyondField(k *ecdsa.PublicKey) *ecdsa.PublicKey {
+	//lint:ignore SA1019 the coordinates are wrong on purpose
+	return badPoint(new(big.Int).Add(k.X, k.Params().P), k.Y)
 }
