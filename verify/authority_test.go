@@ -26,13 +26,20 @@ type authority struct {
 	lifetime   int64
 	down       bool
 	introspect http.HandlerFunc
+	log        *feedLog
 	replace    map[string]http.HandlerFunc // by path
 
 	discoveries, fetches atomic.Int64
 }
 
 func newAuthority(keys ...*signingKey) *authority {
-	return &authority{version: 1, keys: keys, issuer: testIssuer, lifetime: 300}
+	a := &authority{version: 1, keys: keys, issuer: testIssuer, lifetime: 300}
+	a.log = newFeedLog(func() int64 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.version
+	})
+	return a
 }
 
 func (a *authority) change(f func()) {
@@ -72,6 +79,10 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/jwk-set+json")
 		w.Header().Set("Cache-Control", "max-age=300")
 		w.Write(jwk.MarshalSet(set))
+	case r.Method == "GET" && r.URL.Path == "/v1/revocations":
+		a.log.server().ServeHTTP(w, r)
+	case r.Method == "GET" && r.URL.Path == "/v1/revocations/clock":
+		a.log.server().ServeClock(w, r)
 	case r.Method == "POST" && r.URL.Path == "/oauth2/introspect" && introspect != nil:
 		introspect(w, r)
 	default:

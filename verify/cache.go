@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/jwk"
 	"github.com/counterfoil/counterfoil/internal/revoked"
 )
@@ -30,9 +31,13 @@ type cacheFile struct {
 	MaxTokenLifetime int64           `json:"max_token_lifetime"`
 	Keys             json.RawMessage `json:"keys"` // JWKS with cf_version
 	Revocations      json.RawMessage `json:"revocations"`
+	// A verifier that follows the feed adds how far: every revocation that the
+	// store had at FeedAt (Unix milliseconds) is in the file, or over.
+	FeedAt   int64  `json:"feed_at,omitempty"`
+	Position string `json:"position,omitempty"`
 }
 
-// loadCache takes the keys of an earlier run. Whatever is wrong with the file
+// loadCache takes the keys and revocations of an earlier run. Whatever is wrong with the file
 // is logged and otherwise as if there were none.
 func (r *remoteKeys) loadCache() {
 	if r.cache == "" {
@@ -40,7 +45,7 @@ func (r *remoteKeys) loadCache() {
 	}
 	switch err := r.readCache(); {
 	case err == nil:
-		r.log.Info("keys taken from the cache file", "file", r.cache, "fetched", r.set.Load().fetched)
+		r.log.Info("keys taken from the cache file", "file", r.cache, "fetched", r.set.Load().fetched, "revocations", r.table.Len())
 	case errors.Is(err, fs.ErrNotExist):
 	default:
 		r.log.Warn("the cache file is passed over", "file", r.cache, "error", err)
@@ -82,7 +87,23 @@ func (r *remoteKeys) readCache() error {
 	if err != nil {
 		return err
 	}
+	var pos feed.Position
+	if r.feed != nil && f.Position != "" {
+		if pos, err = feed.ParsePosition(f.Position); err != nil {
+			return err
+		}
+	}
+	lifetime := time.Duration(f.MaxTokenLifetime) * time.Second
+	for i := range entries {
+		// The clock may have been set since. What stays longer does no harm.
+		if e := &entries[i]; !e.Until.IsZero() && e.Until.Before(now.Add(lifetime+retainMargin)) {
+			e.Until = now.Add(lifetime + retainMargin)
+		}
+	}
 	r.table.Apply(entries...)
+	if r.feed != nil && f.FeedAt > 0 {
+		r.feed.resume(pos, time.UnixMilli(f.FeedAt))
+	}
 	r.use(set, time.Duration(f.MaxTokenLifetime)*time.Second, at)
 	return nil
 }
@@ -114,15 +135,35 @@ func (r *remoteKeys) saveCache() {
 	if r.cache == "" {
 		return
 	}
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	set := r.set.Load()
-	data, err := json.Marshal(cacheFile{
+	if set == nil {
+		return
+	}
+	var position string
+	var feedAt int64
+	if r.feed != nil {
+		// Before the table is read: it may hold more than that.
+		position, feedAt = r.feed.told()
+	}
+	f := cacheFile{
 		Format:           cacheFormat,
 		Issuer:           r.issuer,
 		SavedAt:          set.fetched.Unix(),
 		MaxTokenLifetime: int64(set.longest / time.Second),
 		Keys:             jwk.MarshalSet(jwk.Set{Version: set.version, Keys: set.list}),
 		Revocations:      revoked.Encode(r.table.Snapshot()),
-	})
+		FeedAt:           feedAt,
+		Position:         position,
+	}
+	data, err := json.Marshal(f)
+	if err == nil && len(data) > maxCache {
+		// Without them the keys alone let nobody start who follows the feed.
+		f.Revocations, f.FeedAt, f.Position = json.RawMessage("[]"), 0, ""
+		r.log.Warn("there are too many revocations for the cache file: it holds keys only", "file", r.cache)
+		data, err = json.Marshal(f)
+	}
 	if err == nil {
 		err = replaceFile(r.cache, data)
 	}

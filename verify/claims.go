@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/claimnames"
+	"github.com/counterfoil/counterfoil/internal/jws"
 	"github.com/counterfoil/counterfoil/internal/revoked"
 	"github.com/counterfoil/counterfoil/internal/strictjson"
 )
@@ -37,11 +38,24 @@ type Claims struct {
 	notBefore int64      // nbf in Unix seconds; 0: not told
 	token     string     // the token, where it is not in warm
 	warm      *warmToken // the entry of a token that is remembered
+	verifier  *Verifier  // that verified it
 }
 
 // query is what the revocations are asked about these claims.
 func (c *Claims) query() revoked.Query {
 	return revoked.Query{SessionID: c.SessionID, Subject: c.Subject, TokenID: c.ID, ClientID: c.ClientID, Epoch: c.Epoch}
+}
+
+// kid is the key that the token was verified with; empty for claims of no token.
+func (c *Claims) kid() string {
+	if c.warm != nil {
+		return c.warm.key.KID()
+	}
+	msg, err := jws.Parse(c.token)
+	if err != nil {
+		return ""
+	}
+	return msg.Header.Kid
 }
 
 // HasRole reports whether the subject had the role when the token was minted.

@@ -31,11 +31,14 @@ type Config struct {
 	// http is taken: whether the network in between is trusted is the
 	// operator's decision.
 	Authority string
-	// APIKey authenticates live checks to the authority (scope "verify").
-	// Without it, routes with [Live] cannot be built.
+	// APIKey authenticates the verifier to the authority (scope "verify"). With
+	// it the verifier follows the feed of revocations, and routes can ask for
+	// live checks. Without it, tokens of sessions that have ended are good until
+	// they expire, and routes with [Live] or [MaxFeedAge] cannot be built.
 	APIKey string
-	// Cache names a file that keeps the key set, so that the verifier can
-	// start while the authority is down. It is replaced as a whole and
+	// Cache names a file that keeps the key set and the revocations in force, so
+	// that the verifier can start while the authority is down. It is replaced
+	// as a whole, a few times a minute while the feed is followed, and
 	// readable by its owner only; a file that others can read, or of another
 	// issuer, is passed over with a warning.
 	Cache string
@@ -80,6 +83,11 @@ type Config struct {
 	// other services of the same issuer. A service that does so can be used
 	// with a token stolen at any other. Audience must then be empty.
 	AcceptAnyAudience bool
+	// WithoutFeed makes the verifier follow no feed though it has an APIKey:
+	// unless a route asks, tokens of sessions that have ended are good until
+	// they expire, and those of a key that was revoked until the keys are
+	// fetched anew.
+	WithoutFeed bool
 }
 
 const redacted = "[redacted]"

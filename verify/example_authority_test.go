@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/jwk"
 	"github.com/counterfoil/counterfoil/internal/jws"
+	"github.com/counterfoil/counterfoil/verify"
 )
 
 // startAuthority serves what a verifier asks an authority for, and returns a
@@ -35,6 +37,12 @@ func startAuthority() (server *httptest.Server, token string) {
 	answer("GET /.well-known/oauth-authorization-server", `{"issuer":"https://app.example","cf_max_token_lifetime":300}`)
 	answer("GET /.well-known/jwks.json", string(jwk.MarshalSet(jwk.Set{Version: 1, Keys: []*jws.PublicKey{key}})))
 	answer("POST /oauth2/introspect", `{"active":true,"sid":"4fzyo82mvyr9z0KfJ2W8QhpD"}`)
+	log := feed.NewServer(feed.ServerConfig{
+		KeyVersion: func() int64 { return 1 }, Snapshot: func() []verify.Revocation { return nil }, Wake: func() {},
+	})
+	log.Publish(feed.Position{Timeline: 1}, nil, time.Now())
+	mux.Handle("GET /v1/revocations", log)
+	mux.HandleFunc("GET /v1/revocations/clock", log.ServeClock)
 	return httptest.NewServer(mux), token
 }
 

@@ -19,7 +19,7 @@ func ExampleVerifier_Require() {
 		Issuer:    "https://app.example",
 		Audience:  "orders",
 		Authority: authority.URL,   // an internal address; default: the issuer
-		APIKey:    "cf_sk_example", // for live checks
+		APIKey:    "cf_sk_example", // for the feed of revocations and live checks
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -28,6 +28,7 @@ func ExampleVerifier_Require() {
 	defer v.Close()
 
 	signedIn := v.Require()                                                   // local: asks nobody
+	strict := v.Require(verify.MaxFeedAge(time.Second))                       // local while the feed is heard
 	careful := v.Require(verify.Live(), verify.MaxAuthAge(10*time.Minute))    // asks the authority
 	staff := v.Require(verify.Role("staff"), verify.MaxTokenAge(time.Minute)) // a role, seen lately
 
@@ -38,9 +39,10 @@ func ExampleVerifier_Require() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders", signedIn(hello))
 	mux.Handle("DELETE /account", careful(hello))
+	mux.Handle("POST /orders", strict(hello))
 	mux.Handle("GET /staff", staff(hello))
 
-	for _, route := range []string{"GET /orders", "DELETE /account", "GET /staff"} {
+	for _, route := range []string{"GET /orders", "POST /orders", "DELETE /account", "GET /staff"} {
 		var method, path string
 		fmt.Sscan(route, &method, &path)
 		r := httptest.NewRequest(method, path, nil)
@@ -51,6 +53,7 @@ func ExampleVerifier_Require() {
 	}
 	// Output:
 	// GET /orders 200
+	// POST /orders 200
 	// DELETE /account 200
 	// GET /staff 403
 }

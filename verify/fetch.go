@@ -33,6 +33,22 @@ func newClient(given *http.Client) *http.Client {
 	return c
 }
 
+// newFeedClient makes the client of the feed: of HTTP/1.1, since a stream that
+// shares its connection waits for others, and with a connection for each
+// attempt, which may reach another node. Its time is not bounded by the client.
+func newFeedClient(c *http.Client) *http.Client {
+	own := *c
+	own.Timeout = 0
+	if shared, ok := c.Transport.(*http.Transport); ok {
+		t := shared.Clone()
+		t.DisableKeepAlives = true
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+		own.Transport = t
+	}
+	return &own
+}
+
 // document is a fetched JSON document.
 type document struct {
 	body   []byte
@@ -42,6 +58,11 @@ type document struct {
 // fetch gets a JSON document of at most 256 KiB. It asks caches in between to
 // look whether there is a newer one.
 func fetch(ctx context.Context, client *http.Client, url string, types ...string) (document, error) {
+	return fetchAs(ctx, client, url, func(*http.Request) {}, types...)
+}
+
+// fetchAs is fetch with a credential.
+func fetchAs(ctx context.Context, client *http.Client, url string, authorize func(*http.Request), types ...string) (document, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -50,6 +71,7 @@ func fetch(ctx context.Context, client *http.Client, url string, types ...string
 	}
 	req.Header.Set("Accept", strings.Join(append(types, "application/json"), ", "))
 	req.Header.Set("Cache-Control", "no-cache")
+	authorize(req)
 	res, err := client.Do(req)
 	if err != nil {
 		return document{}, err

@@ -88,7 +88,7 @@ func TestLiveRemoteTimesOut(t *testing.T) {
 			io.Copy(io.Discard, r.Body) // only then does the server look whether the client has gone
 			<-r.Context().Done()
 		}
-		v := open(t, Config{Authority: "http://authority", APIKey: "cf_sk_hush", HTTPClient: inside(a)})
+		v := open(t, Config{Authority: "http://authority", APIKey: "cf_sk_hush", WithoutFeed: true, HTTPClient: inside(a)})
 		begin := time.Now()
 		check(t, v, es.mint(t, goodClaims(time.Now())), ErrUnavailable, Live())
 		if took := time.Since(begin); took != 2*time.Second {

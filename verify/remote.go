@@ -24,14 +24,17 @@ const (
 	kidCooldown   = 30 * time.Second // between fetches for unknown kids; up to a third is added
 	firstRetry    = time.Second      // after a failed fetch; doubles
 	longestRetry  = time.Minute
+	firstAgain    = 50 * time.Millisecond // after a fetch that brought not the keys of which the feed spoke; doubles
+	longestAgain  = 5 * time.Second
 	defaultMaxAge = 5 * time.Minute // of a key set, where the answer does not say
 )
 
-// New returns a verifier that fetches its keys from the authority. It returns
-// when it has keys, from the cache file or the network, or when ctx ends, or
-// after ten seconds, whichever is first; without keys it goes on trying, and
-// [Verifier.Ready] and [Verifier.Wait] tell. So a service starts while its
-// authority is down.
+// New returns a verifier that fetches its keys from the authority and, with an
+// APIKey, follows its feed of revocations. It returns when it has the keys and
+// all revocations in force, from the cache file or the network, or when ctx
+// ends, or after ten seconds, whichever is first; without them it goes on
+// trying, and [Verifier.Ready] and [Verifier.Wait] tell. So a service starts
+// while its authority is down.
 //
 // The error is a *[ConfigError]; an authority that says it is another issuer
 // counts as one. Close the verifier when it is no longer needed.
@@ -58,6 +61,9 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	if cfg.APIKey != "" {
 		v.live = newAsker(cfg.LiveTimeout, newIntrospector(cfg, client).ask).ask
 	}
+	if cfg.APIKey != "" && !cfg.WithoutFeed {
+		v.follow(newFollower(cfg, newFeedClient(client), keys))
+	}
 	v.close = func() error {
 		keys.stop()
 		client.CloseIdleConnections()
@@ -66,6 +72,9 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 
 	keys.loadCache()
 	go keys.run()
+	if keys.feed != nil {
+		keys.feed.start()
+	}
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	if keys.wait(ctx) == nil {
@@ -104,16 +113,23 @@ type remoteKeys struct {
 	set     atomic.Pointer[keySet]
 	have    chan struct{} // closed when the first set is there
 	foreign chan error    // says that the authority is of another issuer
+	wanted  atomic.Int64  // the version that the feed has spoken of
+	feed    *follower     // nil: the verifier follows none
 
 	ctx    context.Context // ends with stop
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when run has returned
 
 	installing sync.Mutex // one set at a time is compared, installed and saved
+	saving     sync.Mutex // one file at a time is written
+
+	loading atomic.Int32 // fetches under way
 
 	mu     sync.Mutex
-	flight chan struct{} // closed when the fetch for an unknown kid is over; nil: none under way
+	flight chan struct{} // closed when the fetch for an unknown kid, or for the feed, is over; nil: none under way
 	next   time.Time     // no fetch for an unknown kid before
+	again  time.Time     // no fetch for keys that the feed has spoken of before
+	pause  time.Duration // the last time between two of those
 }
 
 func newRemoteKeys(cfg Config, client *http.Client, table *revoked.Table) *remoteKeys {
@@ -135,44 +151,59 @@ func newRemoteKeys(cfg Config, client *http.Client, table *revoked.Table) *remot
 }
 
 func (r *remoteKeys) stop() {
+	if r.feed != nil {
+		r.feed.stop()
+	}
 	r.cancel()
 	<-r.ended
 }
 
 func (r *remoteKeys) ready() bool {
 	set := r.set.Load()
-	return set != nil && !r.tooOld(set, r.clock())
+	return (r.feed == nil || r.feed.ready()) && set != nil && !r.tooOld(set, r.clock())
 }
 
 func (r *remoteKeys) tooOld(set *keySet, now time.Time) bool {
 	return now.Sub(set.fetched) > r.maxAge
 }
 
-// wait returns when there are keys. While New waits, a foreign authority ends it.
+// wait returns when there are keys and, where the verifier follows the feed,
+// all that is retained. While New waits, a foreign authority ends it.
 func (r *remoteKeys) wait(ctx context.Context) error {
-	select {
-	case <-r.have:
-		return nil
-	default:
+	needs := []<-chan struct{}{r.have}
+	if r.feed != nil {
+		needs = append(needs, r.feed.begun)
 	}
-	select {
-	case <-r.have:
-		return nil
-	case err := <-r.foreign:
-		r.foreign <- err // it stays true for whoever asks next
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	for _, need := range needs {
+		select {
+		case <-need:
+			continue
+		default:
+		}
+		select {
+		case <-need:
+		case err := <-r.foreign:
+			r.foreign <- err // it stays true for whoever asks next
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	return nil
 }
 
 var (
 	errNoKeys   = errors.New("no keys have been fetched yet")
 	errOldKeys  = errors.New("the keys are older than Config.MaxKeyAge and the authority cannot be reached")
 	errSlowKeys = errors.New("the kid is unknown and the keys are still being fetched")
+	errOldSet   = errors.New("the kid is unknown and the authority has newer keys, which could not be fetched yet")
+	errNoFeed   = errors.New("the retained revocations have not been heard yet")
 )
 
 func (r *remoteKeys) find(ctx context.Context, kid string, now time.Time) (knownKey, error) {
+	if r.feed != nil && !r.feed.ready() {
+		return knownKey{}, because(ErrUnavailable, errNoFeed)
+	}
 	if k, ok := r.known(kid, now); ok {
 		return k, nil
 	}
@@ -189,6 +220,9 @@ func (r *remoteKeys) find(ctx context.Context, kid string, now time.Time) (known
 	if k, ok := r.known(kid, now); ok {
 		return k, nil
 	}
+	if r.outdated() {
+		return knownKey{}, because(ErrUnavailable, errOldSet)
+	}
 	return knownKey{}, errUnknownKey
 }
 
@@ -200,20 +234,56 @@ func (r *remoteKeys) known(kid string, now time.Time) (knownKey, bool) {
 	return knownKey{set.keys[kid], set.longest, r.maxAge - now.Sub(set.fetched)}, true
 }
 
+// longest is the longest lifetime of tokens, as far as is known.
+func (r *remoteKeys) longest() time.Duration {
+	if set := r.set.Load(); set != nil {
+		return set.longest
+	}
+	return longestLifetime
+}
+
+// outdated reports whether the feed has spoken of keys that are not here.
+func (r *remoteKeys) outdated() bool {
+	set := r.set.Load()
+	return set == nil || set.version < r.wanted.Load()
+}
+
+// demand says that the authority has keys of this version. It is called with
+// every beat of the feed, so what fails here is tried again.
+func (r *remoteKeys) demand(version int64) {
+	if version > r.wanted.Load() {
+		r.wanted.Store(version) // the feed has one goroutine
+	}
+	if !r.outdated() || r.loading.Load() > 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.flight == nil && !r.clock().Before(r.again) {
+		r.flight = make(chan struct{})
+		go r.fly(r.flight, false)
+	}
+}
+
 // refetch asks for the keys anew since a kid is unknown. All who come meanwhile
 // share one fetch, and after one, good or bad, there is none for a while: who
-// makes up kids causes no load.
+// makes up kids causes no load. Where the feed has spoken of newer keys there
+// will be one soon.
 func (r *remoteKeys) refetch(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
 	flight := r.flight
 	if flight == nil {
-		if now.Before(r.next) {
+		soonest := r.next
+		if r.outdated() {
+			soonest = r.again
+		}
+		if now.Before(soonest) {
 			r.mu.Unlock()
 			return nil
 		}
 		flight = make(chan struct{})
 		r.flight = flight
-		go r.fly(flight)
+		go r.fly(flight, true)
 	}
 	r.mu.Unlock()
 
@@ -229,13 +299,21 @@ func (r *remoteKeys) refetch(ctx context.Context, now time.Time) error {
 	}
 }
 
-func (r *remoteKeys) fly(flight chan struct{}) {
-	if _, err := r.load(r.ctx); err != nil {
-		r.log.Warn("keys could not be fetched for an unknown kid", "authority", r.authority, "error", err)
+func (r *remoteKeys) fly(flight chan struct{}, forKid bool) {
+	if _, err := r.load(r.ctx); err != nil && r.ctx.Err() == nil {
+		r.log.Warn("new keys could not be fetched", "authority", r.authority, "error", err)
 	}
+	now := r.clock()
 	r.mu.Lock()
 	r.flight = nil
-	r.next = r.clock().Add(kidCooldown + rand.N(kidCooldown/3))
+	if forKid {
+		r.next = now.Add(kidCooldown + rand.N(kidCooldown/3))
+	}
+	r.pause = min(max(2*r.pause, firstAgain), longestAgain)
+	if !r.outdated() {
+		r.pause = 0
+	}
+	r.again = now.Add(r.pause - rand.N(r.pause/2+1))
 	r.mu.Unlock()
 	close(flight)
 }
@@ -285,6 +363,8 @@ func (r *remoteKeys) complain(err error) {
 // keys stay fresh. Keys are never fetched without the document: the address may
 // have become another issuer's.
 func (r *remoteKeys) load(ctx context.Context) (time.Duration, error) {
+	r.loading.Add(1)
+	defer r.loading.Add(-1)
 	at := r.clock() // what comes was true no earlier than this
 	longest, err := r.discover(ctx)
 	if err != nil {
@@ -341,5 +421,8 @@ func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
 	r.table.Advance()
 	if first {
 		close(r.have)
+	}
+	if r.feed != nil {
+		r.feed.serve()
 	}
 }

@@ -16,6 +16,7 @@ type Rule struct {
 // ruleset is the sum of a route's rules.
 type ruleset struct {
 	maxTokenAge    time.Duration // 0: none
+	maxFeedAge     time.Duration // 0: none
 	maxAuthAge     time.Duration // 0: none
 	roles          []string
 	scope          []string
@@ -37,6 +38,16 @@ func MaxTokenAge(d time.Duration) Rule {
 // for routes that want fresh claims rather than the word that the old ones hold.
 func RefreshWhenOld() Rule {
 	return Rule{func(r *ruleset) error { r.refreshWhenOld = true; return nil }}
+}
+
+// MaxFeedAge asks that the verifier has heard of all revocations that the
+// authority's store had d ago. A verifier that follows the feed knows how old
+// its knowledge is, a tenth of a second or so while it is connected, and the
+// rule costs nothing then. When the feed is older, cut off for instance, the
+// authority is asked about the token instead, at most once in d; if that
+// fails too the answer is 503. So no revocation stays unheard for longer than d.
+func MaxFeedAge(d time.Duration) Rule {
+	return Rule{func(r *ruleset) error { return shorten(&r.maxFeedAge, d, "MaxFeedAge") }}
 }
 
 // MaxAuthAge asks that the user proved who they are at most d ago. Otherwise
@@ -115,6 +126,9 @@ func (v *Verifier) compile(rules []Rule) (ruleset, error) {
 	}
 	if r.live && v.live == nil {
 		return r, errors.New("verify: Live: this verifier has no way to ask the authority; set Config.APIKey")
+	}
+	if r.maxFeedAge > 0 && v.live == nil && v.feedAge == nil {
+		return r, errors.New("verify: MaxFeedAge: this verifier follows no feed and has no way to ask the authority; set Config.APIKey")
 	}
 	return r, nil
 }

@@ -30,6 +30,10 @@ type Verifier struct {
 	warm        *warmTable // nil: every token is checked in full
 	keys        keySource
 	live        func(ctx context.Context, token string, c *Claims) error // nil: no way to ask
+	liveTimeout time.Duration
+	feedAge     func() (time.Duration, bool) // nil: nothing is heard of revocations
+	checks      *feedChecks
+	watches     watches
 	exchange    time.Duration
 	close       func() error
 }
@@ -66,6 +70,10 @@ type Local struct {
 	Live func(ctx context.Context, c *Claims) error
 	// MaxTokenLifetime bounds exp - iat. Nil: an hour.
 	MaxTokenLifetime func() time.Duration
+	// FeedAge tells how long ago, at most, the store was read to its end for
+	// Revocations; false while that is not known. It serves [MaxFeedAge]. Nil:
+	// nothing is told.
+	FeedAge func() (time.Duration, bool)
 	// ExchangeFor is for the one place where an access token that no longer
 	// serves is traded for a fresh one: tokens are taken up to so long after
 	// their exp, and stale ones too. 0 everywhere else.
@@ -92,6 +100,7 @@ func NewLocal(cfg Config, local Local) (*Verifier, error) {
 	}
 	v := newVerifier(cfg, local.Revocations, systemTime)
 	v.keys = localKeys{local}
+	v.feedAge = local.FeedAge
 	v.exchange = local.ExchangeFor
 	if ask := local.Live; ask != nil {
 		v.live = newAsker(cfg.LiveTimeout, func(ctx context.Context, _ string, c *Claims) error { return ask(ctx, c) }).ask
@@ -109,6 +118,8 @@ func newVerifier(cfg Config, table *revoked.Table, systemTime bool) *Verifier {
 		log:         cfg.Logger,
 		origins:     http.NewCrossOriginProtection(),
 		revocations: table,
+		liveTimeout: cfg.LiveTimeout,
+		checks:      newFeedChecks(newFeedAge()),
 		close:       func() error { return nil },
 	}
 	if cfg.CacheTokens > 0 {
@@ -154,6 +165,7 @@ var (
 	errFromFuture   = invalid("iat is in the future")
 	errNotYet       = invalid("nbf is in the future")
 	errLivesTooLong = invalid("exp - iat is beyond what the authority issues")
+	errOldFeed      = errors.New("the feed of revocations is older than the route takes, and there is no way to ask the authority")
 	errNoRecentAuth = errors.New("auth_time is missing or too far back")
 	errRoleMissing  = errors.New("a role is missing")
 	errScopeMissing = errors.New("a scope is missing")
@@ -244,7 +256,7 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 	if err := msg.Verify(k.key); err != nil {
 		return nil, because(ErrTokenInvalid, err)
 	}
-	c.token = token
+	c.token, c.verifier = token, v
 	// The issuer has said all this. From here on answers may be precise.
 	switch {
 	case v.audience != "" && c.Audience != v.audience:
@@ -280,8 +292,16 @@ func (v *Verifier) hold(ctx context.Context, token string, c *Claims, r *ruleset
 		}
 		live = true
 	}
-	if live {
+	switch {
+	case live:
 		if err := v.live(ctx, token, c); err != nil {
+			return err
+		}
+	case r.maxFeedAge > 0 && !v.fresh(r.maxFeedAge):
+		if v.live == nil {
+			return because(ErrUnavailable, errOldFeed)
+		}
+		if err := v.checks.check(ctx, v, token, c, r.maxFeedAge); err != nil {
 			return err
 		}
 	}

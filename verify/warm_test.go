@@ -115,7 +115,7 @@ func TestWarmTokenSaysTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := *first
-	plain.warm, plain.token = nil, token
+	plain.warm, plain.token, plain.verifier = nil, token, cold.verifier
 	if !reflect.DeepEqual(&plain, cold) {
 		t.Errorf("%+v\n%+v", plain, cold)
 	}

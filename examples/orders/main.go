@@ -32,7 +32,7 @@ func main() {
 		Issuer:    *issuer,
 		Audience:  "orders", // tokens for other services are refused
 		Authority: *authority,
-		APIKey:    os.Getenv("COUNTERFOIL_API_KEY"), // scope verify: for live checks. Secrets do not go on command lines
+		APIKey:    os.Getenv("COUNTERFOIL_API_KEY"), // scope verify: for the feed of revocations and live checks. Secrets do not go on command lines
 		Cache:     *cache,
 	})
 	if err != nil {
@@ -70,8 +70,9 @@ func run(ctx context.Context, listen string, config verify.Config) error {
 }
 
 func (s *shop) routes(v *verify.Verifier) http.Handler {
-	// Nobody is asked: a signature check, some microseconds. A session that
-	// was ended is noticed when its token expires, within a minute.
+	// Nobody is asked: a signature check, some microseconds, and the next time
+	// a lookup. A session that was ended is heard of on the feed, at once; cut
+	// off from it, when its token expires, within a minute.
 	signedIn := v.Require()
 	// For what cannot be undone the authority is asked now, and the user must
 	// have proved who they are a short while ago. If nobody answers, nothing

@@ -30,6 +30,8 @@ var longFiles = map[string]string{}
 var jitter = map[string]string{
 	"mint.go":                "lifetimes and refresh times are shortened at random, so that clients do not come at once",
 	"verify/remote.go":       "spreads the repeated fetches of many verifiers",
+	"verify/feed.go":         "spreads the reconnects of many verifiers",
+	"verify/feed_clock.go":   "spreads their questions for the clock",
 	"sqlstore/postgresql.go": "spreads the repetition of transactions that collided",
 }
 

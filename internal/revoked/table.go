@@ -44,6 +44,8 @@ type Table struct {
 	plain   [3]probe // sessions, tokens, keys
 	epochs  [2]probe // subjects, clients
 
+	listeners atomic.Pointer[[]func([]Entry)]
+
 	mu      sync.Mutex // held by writers
 	leaving queue
 }
@@ -141,6 +143,15 @@ func (t *Table) Apply(entries ...Entry) {
 	if len(entries) == 0 {
 		return
 	}
+	t.put(entries)
+	if listeners := t.listeners.Load(); listeners != nil {
+		for _, heard := range *listeners {
+			heard(entries)
+		}
+	}
+}
+
+func (t *Table) put(entries []Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock()
@@ -151,6 +162,20 @@ func (t *Table) Apply(entries ...Entry) {
 	// More leave than come, so the table never outgrows what is in force by
 	// much, and no single call pays for a great many.
 	t.sweep(now, 2*len(entries)+16)
+}
+
+// Listen has f called with what each Apply from now on is given, when it is in
+// force and before Apply returns. f is quick and does not change the entries;
+// it may be called by several goroutines. There is no end to it.
+func (t *Table) Listen(f func([]Entry)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []func([]Entry)
+	if old := t.listeners.Load(); old != nil {
+		list = append(list, *old...)
+	}
+	list = append(list, f)
+	t.listeners.Store(&list)
 }
 
 func (t *Table) insert(e Entry, now time.Time) {

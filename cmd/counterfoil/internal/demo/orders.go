@@ -42,6 +42,7 @@ func ServeOrders(ctx context.Context, c OrdersConfig, log *slog.Logger, ready fu
 	v, err := verify.New(ctx, verify.Config{
 		Issuer: c.Issuer, Audience: Audience, Authority: c.Authority, APIKey: c.APIKey,
 		HTTPClient: &http.Client{Transport: counting{transport}}, Logger: log,
+		WithoutFeed: true, // the page tells what it costs to hear nothing
 	})
 	if err != nil {
 		return err
