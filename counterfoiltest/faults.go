@@ -43,6 +43,39 @@ func (s faultyStore) Sessions() counterfoil.SessionStore {
 	return faultySessions{s.Store.Sessions(), s.faults}
 }
 
+func (s faultyStore) Feed() counterfoil.FeedLog { return faultyFeed{s.Store.Feed(), s.faults} }
+
+// faultyFeed is a log whose tails find nobody while the store is down.
+type faultyFeed struct {
+	counterfoil.FeedLog
+	faults *faults
+}
+
+func (f faultyFeed) Tail(ctx context.Context, after int64) (counterfoil.Tail, error) {
+	if err := f.faults.check(); err != nil {
+		return nil, err
+	}
+	tail, err := f.FeedLog.Tail(ctx, after)
+	if err != nil {
+		return nil, err
+	}
+	return faultyTail{tail, f.faults}, nil
+}
+
+type faultyTail struct {
+	counterfoil.Tail
+	faults *faults
+}
+
+func (t faultyTail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
+	batch, err := t.Tail.Next(ctx)
+	if down := t.faults.check(); down != nil {
+		// The entries come again: the follower opens another tail.
+		return counterfoil.FeedBatch{}, down
+	}
+	return batch, err
+}
+
 type faultySessions struct {
 	counterfoil.SessionStore
 	faults *faults

@@ -47,3 +47,6 @@ func (c *limited) Close() error {
 	c.once.Do(c.free)
 	return c.Conn.Close()
 }
+
+// NetConn lets the feed reach the socket, to keep its send buffer small.
+func (c *limited) NetConn() net.Conn { return c.Conn }
