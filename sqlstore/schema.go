@@ -90,15 +90,9 @@ func (s *Store) pending(ctx context.Context, on runner) ([]migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	var there []string
-	for _, name := range tables(all) {
-		found, err := s.exists(ctx, on, s.settings.prefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			there = append(there, s.settings.prefix+name)
-		}
+	there, err := s.present(ctx, on, tables(all))
+	if err != nil {
+		return nil, err
 	}
 	if len(there) == 0 {
 		return all, nil
@@ -138,12 +132,25 @@ func (s *Store) pending(ctx context.Context, on runner) ([]migration, error) {
 	return all[len(applied):], nil
 }
 
-func (s *Store) exists(ctx context.Context, on runner, name string) (found bool, err error) {
-	if s.dialect == sqlite {
-		return one(ctx, on, func(*row) {}, `SELECT 1 FROM sqlite_master WHERE name = $1`, name)
+// present returns those of the names that are taken, in the same order. It
+// asks once: what another process creates meanwhile is seen whole or not at all.
+func (s *Store) present(ctx context.Context, on runner, names []string) (there []string, err error) {
+	query := `SELECT name FROM sqlite_master`
+	if s.dialect == postgresql {
+		// Not to_regclass: it would believe a cache from before the lock was held.
+		query = `SELECT c.relname::text FROM pg_catalog.pg_class c WHERE pg_catalog.pg_table_is_visible(c.oid)`
 	}
-	// Not to_regclass: it would believe a cache from before the lock was held.
-	return one(ctx, on, func(*row) {}, `SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname = $1 AND pg_catalog.pg_table_is_visible(c.oid)`, name)
+	taken := map[string]bool{}
+	err = each(ctx, on, func(r *row) error {
+		taken[r.text()] = true
+		return nil
+	}, query)
+	for _, name := range names {
+		if name = s.settings.prefix + name; taken[name] {
+			there = append(there, name)
+		}
+	}
+	return there, err
 }
 
 // apply runs what is missing, in the transaction of on, which holds a lock
