@@ -130,6 +130,25 @@ var otherBugs = []bug{
 			return sessions{w.Store}.Advance(bg, a)
 		}
 	}},
+	{"Advance lets ends take the reason of the latest sign-out", "Subjects/A later sign-out leaves the ends", func(w *broken) {
+		w.advance = func(a counterfoil.Advance) (counterfoil.Advanced, error) {
+			var alone []*session
+			w.locked(func() {
+				for _, row := range w.order {
+					if row.Subject == a.Subject && row.End == nil {
+						alone = append(alone, row)
+					}
+				}
+			})
+			done, err := sessions{w.Store}.Advance(bg, a)
+			w.locked(func() {
+				for _, row := range alone {
+					row.End = nil
+				}
+			})
+			return done, err
+		}
+	}},
 	{"Advance forgets rights", "Subjects/Advance for rights", func(w *broken) {
 		w.advance = func(a counterfoil.Advance) (counterfoil.Advanced, error) {
 			a.Rights = nil

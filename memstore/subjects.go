@@ -63,6 +63,9 @@ func (s *Store) advance(a counterfoil.Advance) counterfoil.Advanced {
 			kept = nil
 		}
 	}
+	if a.SignOut && row.SignedOut != nil {
+		s.settleEnds(row)
+	}
 	row.Epoch++
 	if a.Rights != nil {
 		row.Rights = cloneRights(*a.Rights)
@@ -84,6 +87,17 @@ func (s *Store) advance(a counterfoil.Advance) counterfoil.Advanced {
 	done.Revocation = s.report(entry, now, a.Retain)
 	done.Subject = row.clone()
 	return done
+}
+
+// settleEnds writes the end of those sessions that ended by the subject's row
+// alone into their own, before a later sign-out takes its place.
+func (s *Store) settleEnds(sub *subject) {
+	for _, row := range s.order {
+		if row.Subject == sub.ID && row.End == nil && row.Epoch0 < sub.SignedOutBelow {
+			row.End = cloneEnd(sub.SignedOut)
+			row.version++
+		}
+	}
 }
 
 // keep lets a session go on above a sign-out.

@@ -185,6 +185,34 @@ func TestSubjectInTxHoldsNoLock(t *testing.T) {
 	h.must(err)
 }
 
+// The sign-out that waits began before the session, and before the sign-out
+// that ended it, could be seen. The session still keeps its end.
+func TestSignOutDuringOpenSignOut(t *testing.T) {
+	h := openTx(t)
+	before := insert(t, h.all, session("ann")).Session
+	between := insert(t, h.in, session("ann")).Session
+	first, err := h.in.Advance(t.Context(), signOut("ann"))
+	h.must(err)
+	result := h.waiting(func() error {
+		a := signOut("ann")
+		a.End = counterfoil.End{Reason: counterfoil.Disabled, Actor: "operator"}
+		_, err := h.all.Advance(t.Context(), a)
+		return err
+	})
+	h.commit()
+	h.must(<-result)
+	for _, id := range []string{before.ID, between.ID} {
+		snap, err := h.all.Snapshot(t.Context(), id)
+		h.must(err)
+		if end := snap.Session.End; end == nil || *end != *first.Subject.SignedOut {
+			t.Errorf("the session ended by %+v, and shows %+v", first.Subject.SignedOut, end)
+		}
+	}
+	if sub := h.subject(h.all, "ann"); sub.SignedOut.Reason != counterfoil.Disabled || sub.Epoch != first.Subject.Epoch+1 {
+		t.Errorf("the second sign-out left %+v", sub)
+	}
+}
+
 func TestEndDuringOpenDerivation(t *testing.T) {
 	h := openTx(t)
 	parent := insert(t, h.all, session("ann")).Session
@@ -215,7 +243,7 @@ func TestDerivationDuringOpenEnd(t *testing.T) {
 	child.ParentID = parent.ID
 	result := h.waiting(func() error { _, err := h.all.Insert(t.Context(), child); return err })
 	h.commit()
-	if err := <-result; !errors.Is(err, counterfoil.ErrSignedOutMeanwhile) {
+	if err := <-result; !errors.Is(err, counterfoil.ErrSessionRevoked) {
 		t.Errorf("got %v", err)
 	}
 }

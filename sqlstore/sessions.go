@@ -116,7 +116,7 @@ func (s *sessions) derive(ctx context.Context, on runner, parent string) error {
 	if _, _, err := s.readSnapshot(ctx, on, parent); err != nil {
 		return fmt.Errorf("parent: %w", err)
 	}
-	return fmt.Errorf("parent: %w", counterfoil.ErrSignedOutMeanwhile)
+	return fmt.Errorf("parent: %w", counterfoil.ErrSessionRevoked)
 }
 
 // truth is b as the dialect keeps it.

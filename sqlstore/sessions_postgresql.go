@@ -118,6 +118,11 @@ func (s *sessions) endOne(ctx context.Context, on runner, q counterfoil.EndReque
 // advancePostgreSQL takes the subject's lock first and goes on with what the
 // row is then; the kept session is kept only if its row, as it is then too,
 // has not ended. The position is drawn last.
+//
+// Sessions that ended by the subject's row alone get their end written down
+// before a later sign-out takes its place. Where that row changed while the
+// statement waited for the lock, sessions that it ended may be too new to be
+// seen; then nothing is done and the statement is repeated.
 func (s *Store) advancePostgreSQL(ctx context.Context, on runner, a counterfoil.Advance) (done counterfoil.Advanced, err error) {
 	var keepID string
 	keep := []any{nil, nil, nil}
@@ -135,22 +140,32 @@ func (s *Store) advancePostgreSQL(ctx context.Context, on runner, a counterfoil.
 	if err != nil {
 		return done, err
 	}
-	found, err := one(ctx, on, func(r *row) {
-		sub := readSubject(r)
-		done = counterfoil.Advanced{Subject: sub.Subject, Revocation: counterfoil.Revocation{
-			Kind: revoked.Subject, ID: sub.ID, StaleBelow: sub.Epoch, Position: r.int(), Until: r.time()}}
-		if a.SignOut {
-			done.Revocation.RevokedBelow = sub.Epoch
-		}
-		if !r.null() {
-			own := readSession(r)
-			kept := own.of(&sub)
-			done.Kept, done.Revocation.Except = &kept, kept.ID
-		}
-	}, `WITH t AS MATERIALIZED (
+	statement := func() (found bool, err error) {
+		return one(ctx, on, func(r *row) {
+			sub := readSubject(r)
+			done = counterfoil.Advanced{Subject: sub.Subject, Revocation: counterfoil.Revocation{
+				Kind: revoked.Subject, ID: sub.ID, StaleBelow: sub.Epoch, Position: r.int(), Until: r.time()}}
+			if a.SignOut {
+				done.Revocation.RevokedBelow = sub.Epoch
+			}
+			if !r.null() {
+				own := readSession(r)
+				kept := own.of(&sub)
+				done.Kept, done.Revocation.Except = &kept, kept.ID
+			}
+		}, `WITH t AS MATERIALIZED (
 			SELECT {now} AS now
+		), seen AS MATERIALIZED (
+			SELECT signed_out_below AS below FROM {subjects} WHERE id = $2
+		), locked AS MATERIALIZED (
+			SELECT no, signed_out_below AS below, signed_out_at, signed_out_reason, signed_out_actor, sweep_at
+			FROM {subjects} WHERE id = $2 FOR NO KEY UPDATE
 		), old AS MATERIALIZED (
-			SELECT no, signed_out_below AS below FROM {subjects} WHERE id = $2 FOR NO KEY UPDATE
+			SELECT locked.* FROM locked JOIN seen ON seen.below = locked.below OR NOT $3::boolean
+		), past AS (
+			UPDATE {sessions} s SET ended_at = old.signed_out_at, end_reason = old.signed_out_reason, end_actor = old.signed_out_actor, rev = s.rev + 1
+			FROM old WHERE $3 AND old.signed_out_at IS NOT NULL AND old.sweep_at IS NOT NULL
+				AND s.subject_no = old.no AND s.ended_at IS NULL AND s.epoch0 < old.below
 		), u AS (
 			UPDATE {subjects} u SET epoch = u.epoch + 1,
 				signed_out_below = CASE WHEN $3::boolean THEN u.epoch + 1 ELSE u.signed_out_below END,
@@ -175,8 +190,13 @@ func (s *Store) advancePostgreSQL(ctx context.Context, on runner, a counterfoil.
 			RETURNING id, until
 		)
 		SELECT u.*, f.id, f.until, s.* FROM u CROSS JOIN f LEFT JOIN s ON true`,
-		append([]any{s.clockArgument(), a.Subject, a.SignOut, string(a.End.Reason), a.End.Actor,
-			a.Rights != nil, roles, scope, rights.Disabled, a.Retain.Milliseconds(), keepID}, keep...)...)
+			append([]any{s.clockArgument(), a.Subject, a.SignOut, string(a.End.Reason), a.End.Actor,
+				a.Rights != nil, roles, scope, rights.Disabled, a.Retain.Milliseconds(), keepID}, keep...)...)
+	}
+	found, err := statement()
+	if err == nil && !found { // in a transaction the lock is held by now
+		found, err = statement()
+	}
 	if err == nil && !found {
 		err = errNoSubject
 	}

@@ -54,6 +54,11 @@ func (s *Store) advanceSQLite(ctx context.Context, on runner, a counterfoil.Adva
 	if !found {
 		return done, errNoSubject
 	}
+	if a.SignOut && sub.SignedOut != nil {
+		if err := s.settleEnds(ctx, on, &sub); err != nil {
+			return done, err
+		}
+	}
 	now := fromMillis(s.clock().UnixMilli())
 	endedBelow := sub.SignedOutBelow
 	sub.Epoch++
@@ -94,6 +99,17 @@ func (s *Store) advanceSQLite(ctx context.Context, on runner, a counterfoil.Adva
 	err = s.report(ctx, on, &entry, a.Retain)
 	done.Revocation = entry
 	return done, err
+}
+
+// settleEnds writes the end of those sessions that ended by the subject's row
+// alone into their own, before a later sign-out takes its place. There are
+// none once they are purged.
+func (s *Store) settleEnds(ctx context.Context, on runner, u *subject) error {
+	_, err := on.exec(ctx, `UPDATE {sessions} SET ended_at = $3, end_reason = $4, end_actor = $5, rev = rev + 1
+		WHERE subject_no = $1 AND ended_at IS NULL AND epoch0 < $2
+			AND EXISTS (SELECT 1 FROM {subjects} WHERE no = $1 AND sweep_at IS NOT NULL)`,
+		u.no, u.SignedOutBelow, u.SignedOut.At.UnixMilli(), string(u.SignedOut.Reason), u.SignedOut.Actor)
+	return err
 }
 
 // writeSubject writes a row that was changed under the write lock.

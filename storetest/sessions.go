@@ -96,6 +96,26 @@ var sessionDuties = []duty{
 		e.advance(signOut("ann"))
 		e.wantRevoked(given.ID, "Epoch0 above the subject's epoch must count as the present one")
 	}},
+	{"Insert below a parent that has ended, or is not there, is refused", func(t *testing.T, e *env) {
+		byEnd, byEpoch := e.start("ann"), e.start("ben")
+		e.end(byEnd.ID)
+		e.advance(signOut("ben"))
+		after := e.head()
+		for _, subject := range []string{"ann", "ben", "cleo", "new"} {
+			for why, parent := range map[string]counterfoil.Session{"End": byEnd, "a sign-out": byEpoch} {
+				c := e.child(parent, subject)
+				_, err := e.sessions.Insert(e.ctx, c)
+				e.wantErr("Insert below one that had ended by "+why, err, counterfoil.ErrSessionRevoked)
+				_, err = e.sessions.Snapshot(e.ctx, c.ID)
+				e.wantErr("Snapshot of the refused", err, counterfoil.ErrNotFound)
+			}
+			_, err := e.sessions.Insert(e.ctx, e.child(e.session("ann"), subject))
+			e.wantErr("Insert below an unknown parent", err, counterfoil.ErrNotFound)
+		}
+		if e.head().Timeline != after.Timeline || len(e.loggedAfter(after.Position)) > 0 {
+			t.Error("a refused Insert wrote to the log")
+		}
+	}},
 	{"Insert for a disabled subject is ErrSubjectDisabled and leaves nothing", func(t *testing.T, e *env) {
 		a := rightsOnly("ann")
 		a.Rights = &counterfoil.Rights{Disabled: true}

@@ -140,6 +140,65 @@ var subjectDuties = []duty{
 		e.advance(signOut("ann"))
 		e.wantRevoked(s.ID, "the second sign-out")
 	}},
+	{"A later sign-out leaves the ends of earlier ones as they are", func(t *testing.T, e *env) {
+		var gone []counterfoil.Session
+		ends := map[string]*counterfoil.End{}
+		kept := e.start("ann")
+		for i, reason := range []counterfoil.Reason{counterfoil.PasswordChanged, counterfoil.SignedOutEverywhere, counterfoil.Revoked, counterfoil.Disabled} {
+			e.clock.move(24 * time.Hour)
+			gone = append(gone, e.start("ann"), e.start("ann"))
+			single := e.start("ann")
+			a := signOut("ann")
+			if i%2 == 0 {
+				a.Keep = &counterfoil.Keep{ID: kept.ID}
+			}
+			a.End = counterfoil.End{Reason: reason, Actor: "actor of " + string(reason)}
+			ends[single.ID] = e.end(single.ID).Session.End
+			e.clock.move(time.Hour)
+			e.advance(a)
+			a.End.At = e.clock.now()
+			for _, s := range gone[len(gone)-2:] {
+				ends[s.ID] = &a.End
+			}
+			gone = append(gone, single)
+			if i == 1 { // kept until now
+				ends[kept.ID] = &a.End
+				gone = append(gone, kept)
+			}
+			e.clock.move(time.Hour)
+			e.advance(rightsOnly("ann"))
+		}
+		listed := map[string]counterfoil.Session{}
+		for _, s := range e.list(counterfoil.ListQuery{Subject: "ann", Limit: 100}) {
+			listed[s.ID] = s
+		}
+		for _, s := range gone {
+			sameEnd(t, "Snapshot", e.snapshot(s.ID).Session.End, ends[s.ID])
+			sameEnd(t, "List", listed[s.ID].End, ends[s.ID])
+			ended := e.end(s.ID)
+			sameEnd(t, "End of the ended", ended.Session.End, ends[s.ID])
+			if ended.Changed {
+				t.Error("End changed a session that had ended")
+			}
+		}
+	}},
+	{"What an earlier sign-out ended is purged in its time", func(t *testing.T, e *env) {
+		first := e.start("ann")
+		e.clock.move(time.Minute)
+		e.advance(signOut("ann"))
+		e.clock.move(time.Hour)
+		between := e.clock.now()
+		e.clock.move(time.Hour)
+		second := e.start("ann")
+		e.advance(signOut("ann"))
+		for range 3 {
+			_, err := e.sessions.Purge(e.ctx, between, 100)
+			e.must("Purge", err)
+		}
+		_, err := e.sessions.Snapshot(e.ctx, first.ID)
+		e.wantErr("Snapshot of what ended before", err, counterfoil.ErrNotFound)
+		e.wantRevoked(second.ID, "it ended after the time of the purge, and is not deleted")
+	}},
 	{"A change of rights keeps what was signed out", func(t *testing.T, e *env) {
 		s := e.start("ann")
 		out := e.advance(signOut("ann")).Subject
