@@ -71,11 +71,13 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
   const revocations = new RevocationTable(clock);
   const gate = new Gate();
 
-  let followed = false; // all that the feed retains has come, once
+  let ready = false; // once it is, only keys that are too old end it
+  const look = () => {
+    ready ||= keys.ready && (follower?.ready ?? true);
+    if (ready) gate.open();
+  };
   const keys: RemoteKeys = new RemoteKeys(o.issuer, o.maxKeyAge, client, clock, o.logger, {
-    installed: () => {
-      if (follower === undefined) gate.open();
-    },
+    installed: look,
     foreign: (error) => gate.fail(error),
   });
   const apiKey = o.apiKey;
@@ -83,10 +85,7 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
   const follower =
     apiKey === undefined || o.withoutFeed
       ? undefined
-      : new Follower(client, authorize, revocations, keys, clock, o.logger, () => {
-          followed = true;
-          if (keys.ready) gate.open();
-        });
+      : new Follower(client, authorize, revocations, keys, clock, o.logger, look);
   const question = apiKey === undefined ? undefined : introspection(client, apiKey, o.liveTimeout, o.logger);
   const asker = question && new Asker(o.liveTimeout, question);
   const fallback = question && new FallbackAsker(o.liveTimeout, clock, question);
@@ -101,7 +100,7 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
     ask: asker && ((token, claims) => asker.ask(token, claims)),
     fallback: fallback && ((token, claims, age) => fallback.ask(token, claims, age)),
     feed: follower && (() => follower.status),
-    ready: () => keys.ready && (follower === undefined || followed),
+    ready: () => ready && keys.ready,
     wait: (signal) => gate.wait(signal),
     close: () => {
       follower?.close();

@@ -45,7 +45,7 @@ export class FrameReader {
       this.#size += part.length;
       if (this.#size > maxFrame) throw new Error("feed: an event is too long");
       if (end < 0) {
-        this.#rest.push(part.slice()); // the chunk is its owner's
+        this.#rest.push(Uint8Array.from(part)); // the chunk is its owner's
         return;
       }
       const line = this.#rest.length === 0 ? part : Buffer.concat([...this.#rest, part]);
@@ -94,7 +94,7 @@ export class FrameReader {
     // What is text for a person or of a later version may hold anything.
     if (name === "event") this.#event = latin1(value);
     else if (name === "id") this.#id = latin1(value);
-    else if (name === "data") this.#data.push(value.slice());
+    else if (name === "data") this.#data.push(Uint8Array.from(value));
   }
 }
 

@@ -40,6 +40,8 @@ export class Follower {
   #pinned = 0;
   #node: string | undefined;
   #parted = NaN; // wall minus monotonic clock, when the connection was made
+  #whole = false; // everything that is retained has come, once
+  #keysTold = 0; // the newest version of the keys that was heard of
   #retry = firstRetry;
   #connections = 0;
   #skipped = 0;
@@ -77,9 +79,9 @@ export class Follower {
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
-  /** Whether everything that is retained has come, once. */
-  get complete(): boolean {
-    return this.#position !== undefined && this.#completeTo > -Infinity;
+  /** Whether everything that is retained has come, once, and the keys are as new as the feed says. */
+  get ready(): boolean {
+    return this.#whole && this.keys.version >= this.#keysTold;
   }
 
   get status(): FeedStatus {
@@ -210,11 +212,13 @@ export class Follower {
       this.#zero = this.#stream!.sent - beat.now * 1000;
       this.#pinned = this.clock.monotonic();
     }
+    this.#keysTold = Math.max(this.#keysTold, beat.keys);
     this.keys.announce(beat.keys);
     if (this.#position === undefined) return; // the snapshot is not whole
     this.#completeTo = Math.max(this.#completeTo, this.#zero + beat.now * 1000 - beat.ageMs);
     this.#retry = firstRetry;
-    if (this.keys.version >= beat.keys) this.beaten();
+    this.#whole = true;
+    this.beaten();
   }
 
   /** Ties the node's clock to ours anew, since no two clocks run alike. */
