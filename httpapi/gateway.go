@@ -40,11 +40,14 @@ const (
 // What a route wants beyond a good token stands in the query of the URL that
 // the proxy is configured with: role and scope (each may come several times),
 // max_token_age, max_auth_age (durations such as 30s), live=1, audience. That is
-// at the path at which the handler is mounted. Envoy appends the client's own
-// path and query: there the rules are in the header Counterfoil-Rules, which
-// must be there ("none" for no rule), and the method is the request's.
+// at the very path at which the handler is mounted. Below it, path and query are
+// the client's own, as Envoy appends them: there the rules are in the header
+// Counterfoil-Rules, which must be there ("none" for no rule), and the method is
+// the request's.
 //
-//	mux.Handle("/gateway/", http.StripPrefix("/gateway", httpapi.Gateway(auth)))
+//	gateway := http.StripPrefix("/gateway", httpapi.Gateway(auth))
+//	mux.Handle("/gateway", gateway)
+//	mux.Handle("/gateway/", gateway) // for Envoy
 //
 // The proxy must be within [counterfoil.Config].TrustedProxies, and say the
 // client's method in X-Forwarded-Method or X-Original-Method: requests of unsafe
@@ -78,7 +81,7 @@ var gatewayRoute = &route{name: "gateway", credential: anyCredential, takes: &in
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.api.secure(w.Header())
-	note(w, g.prefix+"/")
+	note(w, gatewayPath)
 	token, err := g.decide(w, r)
 	if err != nil {
 		w.Header().Set(codeHeader, describe(gatewayRoute, err).Code)
@@ -168,7 +171,7 @@ var (
 
 func (g *gateway) read(r *http.Request) (*question, error) {
 	rules, asked := r.URL.RawQuery, true
-	if r.URL.Path != g.prefix && r.URL.Path != g.prefix+"/" {
+	if r.URL.Path != g.prefix {
 		sent := r.Header[rulesHeader]
 		if len(sent) != 1 || sent[0] == "" {
 			return nil, errNoRules

@@ -168,16 +168,14 @@ func TestGatewayBelowItsPath(t *testing.T) {
 	s := newGate(t)
 	jar := []string{cookie + "=" + s.signUp("ann@example.org").text("session_token")}
 	rules := func(value string) []string { return []string{"Counterfoil-Rules", value} }
-	for _, path := range []string{"/orders?x=1", "/orders?role=owner", "/", "//x", "/a%2fb;c?%zz"} {
-		if path == "/" {
-			continue // the gateway's own
-		}
+	for _, path := range []string{"/orders?x=1", "/orders?role=owner", "/", "/?role=admin", "//x", "/a%2fb;c?%zz"} {
 		s.upstream(s.gate(path, ask{cookies: jar, header: rules("none")}), "")
 		s.upstream(s.gate(path, ask{cookies: jar, header: rules("live=1&max_token_age=30s")}), "")
 		s.refusedAtGate(s.gate(path, ask{cookies: jar, header: rules("role=owner")}), 403, "insufficient_scope")
 		s.refusedAtGate(s.gate(path, ask{cookies: jar, header: rules("rol=owner")}), 400, "invalid_request")
 		// Without the header a route's rules would be lost: nobody passes.
 		s.refusedAtGate(s.gate(path, ask{cookies: jar}), 400, "invalid_request")
+		s.refusedAtGate(s.gate(path, ask{cookies: jar, header: []string{"X-Forwarded-Method", "GET"}}), 400, "invalid_request")
 		s.refusedAtGate(s.gate(path, ask{cookies: jar, header: append(rules("role=owner"), rules("none")...)}), 400, "invalid_request")
 	}
 	// At the gateway's own path a client's header changes nothing.
@@ -319,7 +317,9 @@ func TestGatewayMounted(t *testing.T) {
 	s := newGate(t)
 	up := s.signUp("ann@example.org")
 	mux := http.NewServeMux()
-	mux.Handle("/gate/", http.StripPrefix("/gate", httpapi.Gateway(s.auth, httpapi.WithClientID("admin"))))
+	gateway := http.StripPrefix("/gate", httpapi.Gateway(s.auth, httpapi.WithClientID("admin")))
+	mux.Handle("/gate", gateway)
+	mux.Handle("/gate/", gateway)
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains") // the application's own
 		mux.ServeHTTP(w, r)
@@ -328,17 +328,18 @@ func TestGatewayMounted(t *testing.T) {
 		return s.do(ask{method: "GET " + path, any: true, header: []string{"X-Original-Method", "GET", "Cookie", cookies}})
 	}
 	// The other application's cookie is not looked at.
-	s.refusedAtGate(at("/gate/", cookie+"="+up.text("session_token")), 401, "credential_missing")
+	s.refusedAtGate(at("/gate", cookie+"="+up.text("session_token")), 401, "credential_missing")
 	g, err := s.auth.StartSession(t.Context(), counterfoil.SignIn{Subject: "bob", ClientID: "admin"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := at("/gate/?live=1", g.Cookie().String())
+	a := at("/gate?live=1", g.Cookie().String())
 	if c := s.upstream(a, ""); c.ClientID != "admin" || a.setCookie(t) != nil {
 		t.Errorf("client %q, cookie %v", c.ClientID, a.setCookie(t))
 	}
-	s.refusedAtGate(at("/gate/?role=x", g.Cookie().String()), 403, "insufficient_scope")
+	s.refusedAtGate(at("/gate?role=x", g.Cookie().String()), 403, "insufficient_scope")
 	s.refusedAtGate(at("/gate/deeper?role=x", g.Cookie().String()), 400, "invalid_request")
+	s.refusedAtGate(at("/gate/", g.Cookie().String()), 400, "invalid_request")
 }
 
 func FuzzGatewayRules(f *testing.F) {

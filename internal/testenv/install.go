@@ -34,6 +34,8 @@ func needs() []need {
 		{"Chromium", []string{"chromium"}, func() error { _, err := findChromium(); return err }},
 		{"Node", []string{"nodejs"}, findNode},
 		{"npm", []string{"npm"}, onPath("npm")},
+		{"nginx", []string{"nginx"}, func() error { _, err := findNginx(); return err }},
+		{"Caddy", []string{"caddy"}, func() error { _, err := findCaddy(); return err }},
 	}
 }
 
@@ -90,6 +92,12 @@ func aptInstall(ctx context.Context, dir string, packages []string, log io.Write
 	}
 	apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=180", "-o", "Dpkg::Use-Pty=0"}
 
+	restore, err := keepStill(dir, root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, restore()) }()
+
 	// Debian's PostgreSQL package makes a cluster and starts it. The tests
 	// use their own, and a server started from here would outlive them.
 	const clusters = "/etc/postgresql-common/createcluster.d/counterfoil-tests.conf"
@@ -119,6 +127,24 @@ func aptInstall(ctx context.Context, dir string, packages []string, log io.Write
 		}
 	}
 	return fmt.Errorf("%s: %w", byHand, err)
+}
+
+// keepStill keeps packages from starting their services while they are
+// installed: the tests start their own, on ports of their own. A machine that
+// has a policy keeps it.
+func keepStill(dir string, root func(...string) error) (restore func() error, err error) {
+	const policy = "/usr/sbin/policy-rc.d" // asked by invoke-rc.d and deb-systemd-invoke; 101: not allowed
+	if _, err := os.Lstat(policy); err == nil {
+		return func() error { return nil }, nil
+	}
+	still := filepath.Join(dir, "policy-rc.d")
+	if err := os.WriteFile(still, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+		return nil, err
+	}
+	if err := root("install", "-m", "0755", still, policy); err != nil {
+		return nil, err
+	}
+	return func() error { return root("rm", "-f", policy) }, nil
 }
 
 // onPath finds a program by its name.
@@ -168,6 +194,37 @@ func certificateFile() (string, error) {
 		}
 	}
 	return "", errors.New("no file of certificate authorities")
+}
+
+// findNginx returns the path of an nginx that can ask a gateway.
+func findNginx() (string, error) {
+	path, err := program(NginxBin, "nginx", "/usr/sbin/nginx")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command(path, "-V").CombinedOutput()
+	if err == nil && !strings.Contains(string(out), "http_auth_request_module") {
+		err = errors.New("it is built without http_auth_request_module")
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s -V: %w", path, err)
+	}
+	return path, nil
+}
+
+// findCaddy returns the path of Caddy.
+func findCaddy() (string, error) { return program(CaddyBin, "caddy", "/usr/bin/caddy") }
+
+// program finds a program: where the variable says, on the path, or where
+// Debian puts it, since not everybody's path has /usr/sbin.
+func program(variable, name, debian string) (string, error) {
+	if given := os.Getenv(variable); given != "" {
+		return exec.LookPath(given)
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return exec.LookPath(debian)
 }
 
 // findChromium returns the path of a Chromium or Chrome that starts.

@@ -24,6 +24,8 @@ const (
 	PostgresBin = "COUNTERFOIL_TEST_POSTGRES_BIN" // folder of initdb, postgres and pg_ctl
 	ChromiumBin = "COUNTERFOIL_TEST_CHROMIUM"     // path of the browser's binary
 	NodeModules = "COUNTERFOIL_TEST_NODE_MODULES" // folder whose node_modules holds the npm packages of the tests
+	NginxBin    = "COUNTERFOIL_TEST_NGINX"        // path of nginx's binary
+	CaddyBin    = "COUNTERFOIL_TEST_CADDY"        // path of Caddy's binary
 )
 
 // Env is a prepared machine. Close ends what Start began.
@@ -70,6 +72,16 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 	}
 	fmt.Fprintf(log, "chromium  %s\n", chromium)
 
+	nginx, err := findNginx()
+	if err != nil {
+		return err
+	}
+	caddy, err := findCaddy()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "proxies   %s  %s\n", nginx, caddy)
+
 	node := filepath.Join(root, "test", "node")
 	if err := installNodeModules(ctx, node, log); err != nil {
 		return err
@@ -82,6 +94,8 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 		PostgresBin + "=" + bin,
 		ChromiumBin + "=" + chromium,
 		NodeModules + "=" + node,
+		NginxBin + "=" + nginx,
+		CaddyBin + "=" + caddy,
 	}
 	return nil
 }
