@@ -17,6 +17,8 @@ const (
 	// readApart is the least time between two reads of the log: under load
 	// one read finds what several commits have written.
 	readApart = 2 * time.Millisecond
+	// readAge is how old the last read of the log is at most where stores poll.
+	readAge = 10 * time.Millisecond
 	// keysTimeout bounds how long a slow key ring holds revocations up.
 	keysTimeout = time.Second
 	// The log is tried again after this, doubled up to the second.
@@ -32,6 +34,7 @@ type follower struct {
 	a      *Authority
 	server *feed.Server
 	tail   atomic.Pointer[Tail] // nil between two
+	readAt atomic.Pointer[time.Time]
 
 	// For the one goroutine that reads.
 	resolved   int64
@@ -141,7 +144,26 @@ func (f *follower) step(ctx context.Context) (whole bool, err error) {
 	entries := f.a.keepLongEnough(batch.Entries)
 	f.a.revocations.Apply(entries...)
 	f.server.Publish(feed.Position{Timeline: batch.Timeline, Seq: batch.Resolved}, entries, batch.ReadAt)
+	if !batch.ReadAt.IsZero() {
+		f.readAt.Store(&batch.ReadAt)
+	}
 	return !batch.ReadAt.IsZero(), nil
+}
+
+// age is how long ago the read began that found all that was in the log. The
+// monotonic clock stands still while a machine is suspended, so the greater of
+// two differences counts.
+func (f *follower) age() (time.Duration, bool) {
+	at := f.readAt.Load()
+	if at == nil {
+		return 0, false
+	}
+	now := time.Now()
+	age := max(now.Sub(*at), now.Round(0).Sub(at.Round(0)))
+	if age > 2*readAge {
+		f.wake() // a store that hears of every change is read when somebody asks only
+	}
+	return age, true
 }
 
 // loadKeys reads the key ring when the log tells of a newer one, before the

@@ -19,7 +19,7 @@ func (a *Authority) newVerifier(audience string, exchange time.Duration) (*verif
 		Clock: a.clock, Logger: a.log,
 	}, verify.Local{
 		Key: a.publicKey, Revocations: a.revocations, Live: a.live,
-		MaxTokenLifetime: a.maxTokenLifetime, ExchangeFor: exchange,
+		FeedAge: func() (time.Duration, bool) { return a.follower.age() }, MaxTokenLifetime: a.maxTokenLifetime, ExchangeFor: exchange,
 	})
 }
 
