@@ -44,6 +44,7 @@ type Authority struct {
 	refreshing  singleflight.Group
 	apiKeys     apiKeyCache
 	follower    *follower
+	counters    *counters
 
 	stop func()
 	done sync.WaitGroup
@@ -77,6 +78,7 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 		revocations: revoked.NewTable(config.Clock),
 		verifiers:   make(map[string]*verify.Verifier),
 		clock:       clock,
+		counters:    newCounters(),
 	}
 	a.touches = newToucher(a)
 	if err := a.loadKeys(ctx); err != nil {
@@ -176,6 +178,7 @@ func (a *Authority) retain() time.Duration { return a.maxTokenLifetime() + retai
 // committed. Authority's own methods do so before they return. Other processes
 // hear of them from the feed log.
 func (a *Authority) Apply(revocations ...Revocation) {
+	a.counters.revoked(revocations)
 	if len(revocations) > 0 {
 		a.revocations.Apply(a.keepLongEnough(slices.Clone(revocations))...)
 		a.follower.wake()

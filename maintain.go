@@ -50,6 +50,7 @@ func (a *Authority) maintain(ctx context.Context) {
 
 func (a *Authority) report(doing string, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
+		a.counters.storeErrors.Add(1)
 		a.log.Warn("counterfoil: "+doing+" failed, will be tried again", "error", err)
 	}
 }
@@ -58,17 +59,20 @@ func (a *Authority) report(doing string, err error) {
 // ended or expired longer than [Config.Retention] ago, and feed entries that
 // no living token needs. It runs by itself every minute and returns how many
 // sessions it deleted.
-func (a *Authority) Sweep(ctx context.Context) (int, error) {
+func (a *Authority) Sweep(ctx context.Context) (sessions int, err error) {
+	defer func() { a.counters.sweeps.count(err) }()
 	now := a.now()
-	sessions, err := inChunks(ctx, func() (int, error) {
+	sessions, err = inChunks(ctx, func() (int, error) {
 		return a.sessions.Purge(ctx, now.Add(-a.cfg.Retention), sweepChunk)
 	})
+	a.counters.sessionsPurged.Add(uint64(sessions))
 	if err != nil {
 		return sessions, fmt.Errorf("purge sessions: %w", err)
 	}
-	_, err = inChunks(ctx, func() (int, error) {
+	entries, err := inChunks(ctx, func() (int, error) {
 		return a.store.Feed().Prune(ctx, now.Add(-pruneLate), sweepChunk)
 	})
+	a.counters.entriesPruned.Add(uint64(entries))
 	if err != nil {
 		return sessions, fmt.Errorf("prune feed log: %w", err)
 	}

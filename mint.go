@@ -71,6 +71,7 @@ func (a *Authority) mint(ctx context.Context, snap *Snapshot, audience string, i
 	if len(token) > jws.MaxToken {
 		return nil, &FieldError{"claims", fmt.Sprintf("the access token would have %d characters, %d is the limit", len(token), jws.MaxToken)}
 	}
+	a.counters.mints.Add(1)
 	expiresIn := exp.Sub(iat)
 	return &Grant{
 		Session: *s, AccessToken: token, ExpiresAt: exp, ServerTime: snap.Now,

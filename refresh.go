@@ -32,7 +32,8 @@ type RefreshRequest struct {
 // refreshes may run at once: nothing is used up. Errors: [*EndedError], the
 // only ones that end the client's session; [*FieldError];
 // [verify.ErrUnavailable], to be tried again.
-func (a *Authority) Refresh(ctx context.Context, sessionToken string, r RefreshRequest) (*Grant, error) {
+func (a *Authority) Refresh(ctx context.Context, sessionToken string, r RefreshRequest) (_ *Grant, err error) {
+	defer func() { a.counters.refreshes.count(err) }()
 	audience, err := a.audience(r.Audience)
 	if err != nil {
 		return nil, err
@@ -125,5 +126,6 @@ func (a *Authority) storeError(doing string, err error) error {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
 	}
+	a.counters.storeErrors.Add(1)
 	return fmt.Errorf("%w: %s: %w", verify.ErrUnavailable, doing, err)
 }

@@ -60,7 +60,8 @@ func (a *Authority) Epoch(ctx context.Context, subject string) (int64, error) {
 // StartSession makes a session and gives both credentials for it. Errors:
 // [*FieldError]; [ErrSignedOutMeanwhile] and [ErrSubjectDisabled], which a
 // sign-in page answers like wrong credentials; [verify.ErrUnavailable].
-func (a *Authority) StartSession(ctx context.Context, in SignIn) (*Grant, error) {
+func (a *Authority) StartSession(ctx context.Context, in SignIn) (_ *Grant, err error) {
+	defer func() { a.counters.signIns.count(err) }()
 	iat := a.now()
 	s, audience, err := a.newSession(in, iat)
 	if err != nil {

@@ -50,6 +50,7 @@ func (t *toucher) flush(ctx context.Context) error {
 		if err := t.authority.sessions.Touch(ctx, batch); err != nil {
 			return err
 		}
+		t.authority.counters.touches.Add(uint64(len(batch)))
 		for _, touch := range batch {
 			delete(pending, touch.ID)
 		}
@@ -72,6 +73,13 @@ func (t *toucher) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// waiting is how many sessions' last use was not written yet.
+func (t *toucher) waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.pending)
 }
 
 func (t *toucher) putBack(unwritten map[string]time.Time) {

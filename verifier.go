@@ -24,7 +24,8 @@ func (a *Authority) newVerifier(audience string, exchange time.Duration) (*verif
 }
 
 // live is the live check of this process: the store is asked now.
-func (a *Authority) live(ctx context.Context, c *verify.Claims) error {
+func (a *Authority) live(ctx context.Context, c *verify.Claims) (err error) {
+	defer func() { a.counters.liveChecks.count(err) }()
 	snap, err := a.sessions.Snapshot(ctx, c.SessionID)
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -1,0 +1,19 @@
+package feed
+
+import "time"
+
+// Stats is how a server is at one moment.
+type Stats struct {
+	Position Position
+	// Age is the time since the last full read of the store began. It means
+	// nothing before the first.
+	Age     time.Duration
+	Streams int // readers that follow now
+}
+
+// Stats returns how the server is now.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Position: s.pos, Age: time.Since(s.readAt), Streams: s.streams}
+}
