@@ -33,6 +33,7 @@ async function send(page, device, route) {
 async function renew(page, device) {
   await page.click(`${device} [data-do=refresh]`);
   await textOf(page, "#log li", /\/v1\/auth\/refresh.*by hand.*200/);
+  await textOf(page, mark(device, "token"), /^valid$/);
 }
 
 const lines = (page) => page.locator("#log li").allTextContents();
@@ -81,7 +82,9 @@ async function main(browser) {
 
   assert.match(await send(page, here, "orders"), /^GET \/orders: 200verified locally, 0 calls to the authority, \d/);
   assert.match(await send(page, here, "payments"), /^POST \/payments: 201asked the authority, 1 call, \d/);
-  assert.match(await send(page, here, "report"), /403the role admin is missing/);
+  assert.match(await send(page, here, "report"), /403the role admin is missing: verified locally/);
+  await textOf(page, "#feed-mark", /^followed$/);
+  assert.match(await send(page, here, "balance"), /^GET \/balance: 200verified locally, 0 calls/);
   await look(page, "2-signed-in");
   say("called: local, asked, refused");
 
@@ -101,29 +104,52 @@ async function main(browser) {
   await page.click("#role");
   await textOf(page, "#role-now", /has given/);
   await textOf(page, mark(here, "token"), /stale/);
-  assert.match(await send(page, here, "orders"), /200verified locally/);
-  assert.match(await send(page, here, "report"), /^GET \/report: 200asked/);
+  await textOf(page, "#log li", /orders hears.*the token is stale.*by the feed, [\d.]+ [mµ]?s after/);
+  assert.match(await send(page, here, "report"), /^GET \/report: 200verified locally/);
   await textOf(page, `${here} [data-t=roles]`, /^admin$/);
   let log = await lines(page);
   assert.ok(log.some((l) => /\/report.*401.*token is stale.*unseen by the user/.test(l)), "the refusal that brought the refresh is told");
   await page.click("#role");
   await textOf(page, "#role-now", /has not given/);
+  await textOf(page, "#log li", /orders hears/);
   assert.match(await send(page, here, "report"), /403/);
   say("role given and taken, each at once");
 
+  await renew(page, phone); // its token is stale since the role changed
   await page.click("#sign-out-others");
   await textOf(page, mark(phone, "session"), /^revoked$/);
   await textOf(page, `${phone} [data-t=why]`, /signed out from another device/);
-  assert.match(await send(page, phone, "orders"), /200verified locally/);
-  assert.match(await send(page, phone, "payments"), /401the token is revoked: asked the authority/);
+  say(await textOf(page, `${phone} [data-t=why]`, /Orders heard of it after [\d.]+ [mµ]?s/));
+  assert.match(await send(page, phone, "orders"), /401the token is revoked: verified locally, 0 calls/);
+  assert.match(await send(page, phone, "payments"), /401the token is revoked/);
+  await textOf(page, mark(phone, "token"), /^revoked$/);
   log = await lines(page);
   assert.ok(log.some((l) => /\/refresh.*401.*the session has ended/.test(l)), "the refused refresh is told");
-  assert.ok(log.some((l) => /asks nobody hears of it when the token expires: \d+ s left/.test(l)), "what local verification costs is told");
+  assert.ok(log.some((l) => /orders hears.*Second device.*the token is revoked.*by the feed, [\d.]+ [mµ]?s/.test(l)), "what the feed took is told");
   await textOf(page, mark(here, "session"), /^active$/);
   assert.match(await send(page, here, "payments"), /201/);
   await look(page, "4-others-signed-out");
   await keepsTokens(own);
   say("the second device is out, this one is not");
+
+  await page.click("#feed");
+  await textOf(page, "#feed-mark", /^cut$/);
+  await page.click(`${phone} [data-do=again]`);
+  await textOf(page, mark(phone, "session"), /^active$/);
+  await renew(page, here);
+  await page.click("#sign-out-others");
+  await textOf(page, `${phone} [data-t=why]`, /Orders has not heard of it/);
+  assert.match(await send(page, phone, "orders"), /200verified locally/);
+  await textOf(page, "#feed-age", /^([2-9]|\d\d)\.\d s$/);
+  assert.match(await send(page, here, "balance"), /200asked the authority, 1 call/);
+  assert.match(await send(page, phone, "balance"), /401the token is revoked: asked the authority, 1 call/);
+  await look(page, "5-feed-cut");
+  await page.click("#feed");
+  await textOf(page, "#feed-mark", /^followed$/, 30000);
+  await textOf(page, `${phone} [data-t=why]`, /Orders heard of it after/);
+  assert.match(await send(page, phone, "orders"), /401/);
+  assert.match(await send(page, here, "balance"), /200verified locally/);
+  say("the feed was cut: it aged, balance asked; restored, orders heard the rest");
 
   // Another browser, with a user of its own and a name that is markup.
   const hostile = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>';
@@ -152,12 +178,15 @@ async function main(browser) {
   await textOf(page, "#authority-mark", /^stopped$/);
   assert.match(await send(page, here, "orders"), /200verified locally, 0 calls/);
   assert.match(await send(page, here, "payments"), /503the authority does not answer/);
+  await textOf(page, "#feed-mark", /^cut off$/);
+  await textOf(page, "#feed-age", /^([2-9]|\d\d)\.\d s$/);
+  assert.match(await send(page, here, "balance"), /503the authority does not answer/);
   await page.click(`${here} [data-do=sign-out]`);
   await textOf(page, "#log li", /sign-out.*503.*Nothing has changed/);
   // By itself, when the next refresh is due.
   await textOf(page, `${here} [data-t=why]`, /Still signed in/, 30000);
   assert.match(await send(page, here, "orders"), /200verified locally, 0 calls/);
-  await look(page, "5-authority-stopped");
+  await look(page, "6-authority-stopped");
   say("the authority is down: verification goes on");
   await textOf(page, mark(here, "token"), /^expired/, 35000);
   // The verifier allows five seconds more: call until it has had enough.
@@ -176,6 +205,7 @@ async function main(browser) {
   assert.equal(await page.locator(`${here} [data-t=sid]`).textContent(), sid);
   assert.match(await send(page, here, "orders"), /200/);
   assert.match(await send(page, here, "payments"), /201/);
+  await textOf(page, "#feed-mark", /^followed$/, 60000);
   say("the authority is back: recovered by itself");
 
   await page.click(`${phone} [data-do=again]`);
@@ -183,17 +213,18 @@ async function main(browser) {
   await page.click("#sign-out-all");
   await textOf(page, mark(here, "session"), /^revoked$/);
   await textOf(page, mark(phone, "session"), /^revoked$/);
-  assert.match(await send(page, here, "orders"), /200/);
+  await textOf(page, `${here} [data-t=why]`, /Orders heard of it after/);
+  assert.match(await send(page, here, "orders"), /401/);
   assert.match(await send(page, here, "payments"), /401/);
   assert.equal((await own.context.cookies()).length, 0, "the cookie is cleared");
-  await look(page, "6-ended");
+  await look(page, "7-ended");
   await keepsTokens(own);
 
   await page.click(`${here} [data-do=again]`);
   await page.keyboard.press("Enter"); // the form has the focus
   await textOf(page, mark(here, "session"), /^active$/);
   assert.notEqual(await page.locator(`${here} [data-t=sid]`).textContent(), sid);
-  assert.equal(await page.locator(".steps [data-done]").count(), 6, "each step was done");
+  assert.equal(await page.locator(".steps [data-done]").count(), 7, "each step was done");
   await page.click(`${here} [data-do=sign-out]`);
   await textOf(page, `${here} [data-t=why]`, /signed out on this device/);
   await page.reload();

@@ -40,11 +40,11 @@ func (f *Front) Handler() (http.Handler, error) {
 	if err := f.pages(mux); err != nil {
 		return nil, err
 	}
-	authority := f.proxy(func(r *httputil.ProxyRequest) {
+	authority := began(f.proxy(func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: f.Switch.Address()})
 		r.SetXForwarded()
 		r.Out.Host = r.In.Host // what the browser called: cross-site requests are told by it
-	})
+	}))
 	for _, path := range []string{"/v1/auth/", "/.well-known/", "/oauth2/userinfo", "/openapi.json", "/healthz", "/readyz"} {
 		mux.Handle(path, authority)
 	}
@@ -53,6 +53,11 @@ func (f *Front) Handler() (http.Handler, error) {
 		r.Out.Header.Del("Cookie") // the session is no business of a service
 	})
 	mux.Handle("/api/", http.StripPrefix("/api", orders))
+	mux.HandleFunc("GET /api/watch", func(w http.ResponseWriter, r *http.Request) {
+		if unbounded(w) == nil {
+			http.StripPrefix("/api", orders).ServeHTTP(w, r)
+		}
+	})
 	f.operatorRoutes(mux)
 	f.phoneRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
@@ -69,7 +70,7 @@ func newHouse(t *testing.T) *house {
 	ctx, stop := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- ServeOrders(ctx, OrdersConfig{Issuer: h.url, Authority: h.authority.URL, APIKey: key.Reveal()}, quiet, func(told any) error {
+		ended <- ServeOrders(ctx, OrdersConfig{Issuer: h.url, Authority: h.authority.URL, APIKey: key.Reveal(), MaxFeedAge: 1}, quiet, func(told any) error {
 			ready <- told.(OrdersReady).Address
 			return nil
 		})
@@ -154,7 +155,7 @@ func TestFrontAnswersForItsHostOnly(t *testing.T) {
 // SEC-99, SEC-102, SEC-103: what protects the page's server from other pages.
 func TestFrontProtection(t *testing.T) {
 	h := newHouse(t)
-	for _, path := range []string{"/demo/authority", "/demo/phone", "/demo/users/x/roles", "/phone/v1/auth/sign-out", "/v1/auth/sign-in"} {
+	for _, path := range []string{"/demo/authority", "/demo/phone", "/api/feed", "/demo/users/x/roles", "/phone/v1/auth/sign-out", "/v1/auth/sign-in"} {
 		res, _ := ask(t, "POST", h.url+path, "{}", "Origin", "https://evil.example")
 		if res.StatusCode != http.StatusForbidden {
 			t.Errorf("SEC-99: POST %s from another origin: %s, want 403", path, res.Status)
@@ -264,18 +265,82 @@ func TestOrdersTellTheirCost(t *testing.T) {
 	token := grant.AccessToken
 	call("local", "GET", "/orders", token, 200, "", "0")
 	call("live", "POST", "/payments", token, 201, "", "1")
-	call("role", "GET", "/report", token, 403, verify.CodeInsufficientScope, "1")
+	call("role", "GET", "/report", token, 403, verify.CodeInsufficientScope, "0")
 	call("garbage", "POST", "/payments", "garbage", 401, verify.CodeTokenInvalid, "0")
+	// No feed is as young as a nanosecond.
+	call("feed too old", "GET", "/balance", token, 200, "", "1")
 
-	// The service is another process than the one that revokes.
+	// The service is another one than the one that revokes: the feed tells it,
+	// and it ends the stream.
+	end := h.watch(t, token)
+	before := time.Now().UnixMicro()
 	if err := h.auth.RevokeSession(t.Context(), grant.Session.ID, counterfoil.SignedOut); err != nil {
 		t.Fatal(err)
 	}
-	call("local after the end", "GET", "/orders", token, 200, "", "0")
-	call("live after the end", "POST", "/payments", token, 401, verify.CodeTokenRevoked, "1")
+	if got := <-end; got.Code != verify.CodeTokenRevoked || got.At < before {
+		t.Errorf("the watch ended with %+v, want %s after %d", got, verify.CodeTokenRevoked, before)
+	}
+	call("local after the end", "GET", "/orders", token, 401, verify.CodeTokenRevoked, "0")
+
+	// Cut, it does not hear.
+	if grant, err = h.auth.StartSession(t.Context(), counterfoil.SignIn{Subject: h.user.ID, Device: &counterfoil.Device{}}); err != nil {
+		t.Fatal(err)
+	}
+	token = grant.AccessToken
+	end = h.watch(t, token)
+	if res, body := ask(t, "POST", h.url+"/api/feed", `{"cut":true}`); res.StatusCode != http.StatusOK || !strings.Contains(body, `"cut":true`) {
+		t.Fatalf("cut: %s %s", res.Status, body)
+	}
+	if err := h.auth.RevokeSession(t.Context(), grant.Session.ID, counterfoil.SignedOut); err != nil {
+		t.Fatal(err)
+	}
+	call("cut", "GET", "/orders", token, 200, "", "0")
+	call("cut, a route that minds", "GET", "/balance", token, 401, verify.CodeTokenRevoked, "1")
+	call("cut, live", "POST", "/payments", token, 401, verify.CodeTokenRevoked, "1")
+	if res, body := ask(t, "POST", h.url+"/api/feed", `{"cut":false}`); res.StatusCode != http.StatusOK {
+		t.Fatalf("restore: %s %s", res.Status, body)
+	}
+	if got := <-end; got.Code != verify.CodeTokenRevoked {
+		t.Errorf("restored, the watch ended with %+v", got)
+	}
+
+	if grant, err = h.auth.StartSession(t.Context(), counterfoil.SignIn{Subject: h.user.ID, Device: &counterfoil.Device{}}); err != nil {
+		t.Fatal(err)
+	}
+	token = grant.AccessToken
 	h.authority.Close()
 	call("local without the authority", "GET", "/orders", token, 200, "", "0")
 	call("live without the authority", "POST", "/payments", token, 503, verify.CodeUnavailable, "1")
+	call("old feed without the authority", "GET", "/balance", token, 503, verify.CodeUnavailable, "1")
+}
+
+// watch opens the stream that ends with the token. The channel tells how.
+func (h *house) watch(t *testing.T, token string) <-chan watchEnd {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+"/api/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res, err)
+	}
+	ended := make(chan watchEnd, 1)
+	go func() {
+		defer res.Body.Close()
+		var end watchEnd
+		text, err := io.ReadAll(res.Body)
+		_, data, _ := strings.Cut(string(text), "data: ")
+		if err == nil {
+			err = json.Unmarshal([]byte(data), &end)
+		}
+		if err != nil {
+			end.Code = err.Error()
+		}
+		ended <- end
+	}()
+	return ended
 }
 
 func TestRun(t *testing.T) {

@@ -21,7 +21,7 @@ func (f *Front) operatorRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /demo/users/{id}", func(w http.ResponseWriter, r *http.Request) {
 		f.pass(w, r, http.MethodGet, userPath(r), nil)
 	})
-	mux.HandleFunc("POST /demo/users/{id}/roles", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /demo/users/{id}/roles", began(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
 			Roles []string `json:"roles"`
 		}
@@ -32,7 +32,7 @@ func (f *Front) operatorRoutes(mux *http.ServeMux) {
 			in.Roles = []string{}
 		}
 		f.pass(w, r, http.MethodPatch, userPath(r), in)
-	})
+	})))
 }
 
 func userPath(r *http.Request) string { return "/v1/users/" + url.PathEscape(r.PathValue("id")) }

@@ -27,7 +27,9 @@ const RoleAdmin = "admin"
 type OrdersConfig struct {
 	Issuer    string // what its tokens must name
 	Authority string // where the authority is reached
-	APIKey    string // for live checks
+	APIKey    string // for the feed and for live checks
+	// MaxFeedAge is how old the feed may be for GET /balance; default 2 s.
+	MaxFeedAge time.Duration
 }
 
 // OrdersReady is what it reports when it serves.
@@ -38,11 +40,10 @@ type OrdersReady struct {
 // ServeOrders runs the protected service until ctx ends. It shares nothing
 // with the authority but the network.
 func ServeOrders(ctx context.Context, c OrdersConfig, log *slog.Logger, ready func(any) error) error {
-	transport := &http.Transport{} // no proxy: the authority is on this machine
+	feed := newLink(&http.Transport{}) // no proxy: the authority is on this machine
 	v, err := verify.New(ctx, verify.Config{
 		Issuer: c.Issuer, Audience: Audience, Authority: c.Authority, APIKey: c.APIKey,
-		HTTPClient: &http.Client{Transport: counting{transport}}, Logger: log,
-		WithoutFeed: true, // the page tells what it costs to hear nothing
+		HTTPClient: &http.Client{Transport: counting{feed}}, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -52,7 +53,10 @@ func ServeOrders(ctx context.Context, c OrdersConfig, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
-	server := httpapi.Server(OrdersHandler(v))
+	if c.MaxFeedAge == 0 {
+		c.MaxFeedAge = 2 * time.Second
+	}
+	server := httpapi.Server(ordersHandler(v, feed, c.MaxFeedAge))
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := ready(OrdersReady{listener.Addr().String()}); err != nil {
@@ -64,17 +68,21 @@ func ServeOrders(ctx context.Context, c OrdersConfig, log *slog.Logger, ready fu
 	return nil
 }
 
-// OrdersHandler is the protected service: three routes, three rules. Answers
-// tell in Server-Timing how long the decision took, and in [CallsHeader] how
-// often the authority was asked for it.
-func OrdersHandler(v *verify.Verifier) http.Handler {
+// ordersHandler is the protected service: four routes, four rules, and what
+// the page shows of the feed. Answers tell in Server-Timing how long the
+// decision took, and in [CallsHeader] how often the authority was asked for it.
+func ordersHandler(v *verify.Verifier, feed *link, maxFeedAge time.Duration) http.Handler {
 	local := v.Require()
 	live := v.Require(verify.Live())
-	admin := v.Require(verify.Live(), verify.Role(RoleAdmin))
+	fresh := v.Require(verify.MaxFeedAge(maxFeedAge))
+	admin := v.Require(verify.Role(RoleAdmin))
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders", measured(local, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"orders": []string{"tea, 250 g", "paper, A5", "a bicycle bell"}})
+	}))
+	mux.Handle("GET /balance", measured(fresh, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]any{"balance": 42})
 	}))
 	mux.Handle("POST /payments", measured(live, func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := verify.FromContext(r.Context())
@@ -83,10 +91,12 @@ func OrdersHandler(v *verify.Verifier) http.Handler {
 	mux.Handle("GET /report", measured(admin, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"orders": 3, "customers": 1})
 	}))
+	mux.Handle("GET /watch", local(http.HandlerFunc(watch)))
+	feedRoutes(mux, v, feed)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem.Write(w, problem.Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "There is no such address."})
 	})
-	return mux
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

@@ -33,8 +33,9 @@ var Steps = []Step{
 	{"sign-in", "Sign in: a session and an access token."},
 	{"call", "List the orders: nobody is asked."},
 	{"pay", "Pay: this route asks the authority first."},
-	{"others", "Open a second device, then sign out the others."},
+	{"others", "Open a second device, sign out the others: orders hears of it in milliseconds."},
 	{"role", "Give the role admin, and open the report."},
+	{"feed", "Cut the feed, see it age, and ask for the balance. Restore it."},
 	{"authority", "Stop the authority, list the orders, start it again."},
 }
 

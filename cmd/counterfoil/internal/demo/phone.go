@@ -36,7 +36,7 @@ func (f *Front) phoneToken() string {
 
 func (f *Front) phoneRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /demo/phone", f.openPhone)
-	device := f.proxy(func(r *httputil.ProxyRequest) {
+	device := began(f.proxy(func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: f.Switch.Address()})
 		r.Out.Header.Del("Cookie")
 		r.Out.Header.Del("Authorization")
@@ -44,7 +44,7 @@ func (f *Front) phoneRoutes(mux *http.ServeMux) {
 			r.Out.Header.Set("Authorization", "Bearer "+token)
 		}
 		r.Out.Host = r.In.Host
-	})
+	}))
 	for _, call := range []string{"POST /phone/v1/auth/refresh", "POST /phone/v1/auth/sign-out"} {
 		mux.Handle(call, http.StripPrefix("/phone", device))
 	}

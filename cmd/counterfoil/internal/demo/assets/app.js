@@ -4,7 +4,7 @@ import { call } from "./call.js";
 import { Device } from "./device.js";
 import { Log } from "./log.js";
 import { Ticket } from "./ticket.js";
-import { meaning } from "./words.js";
+import { meaning, span, took } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const log = new Log();
@@ -62,6 +62,7 @@ const tickets = devices.map((device, i) => {
       if (route === "orders" && answer.ok) done("call");
       if (route === "payments" && answer.ok) done("pay");
       if (route === "report" && answer.ok) done("role");
+      if (route === "balance" && answer.ok && answer.asked > 0) done("feed");
       if (route === "orders" && answer.ok && !authorityRuns) done("authority");
     }));
   }
@@ -113,17 +114,20 @@ $("open-phone").addEventListener("click", (e) => busy(e.currentTarget, openPhone
 $("sign-out-others").addEventListener("click", (e) => busy(e.currentTarget, async () => {
   if (await browser.signOut("others")) {
     if (phone.live) done("others");
-    await hear(phone);
+    await hear(phone, browser);
   }
 }));
 
 $("sign-out-all").addEventListener("click", (e) => busy(e.currentTarget, async () => {
-  if (await browser.signOut("all")) await hear(phone);
+  if (await browser.signOut("all")) await hear(phone, browser);
 }));
 
-// hear lets the other device find out now, not at its next refresh.
-async function hear(device) {
-  if (device.live && device.session.subject === browser.session.subject) await device.refresh("at its next refresh, made now");
+// hear lets the other device find out now, not at its next refresh. The orders
+// service hears of it by itself.
+async function hear(device, from) {
+  if (!device.live || device.session.subject !== from.session.subject) return;
+  device.changed(from.changedAt);
+  await device.refresh("at its next refresh, made now");
 }
 
 $("role").addEventListener("click", (e) => busy(e.currentTarget, async () => {
@@ -132,7 +136,11 @@ $("role").addEventListener("click", (e) => busy(e.currentTarget, async () => {
   log.authority("Operator", { ...answer, method: "PATCH", path: "/v1/users/…" }, roles.length ? "gives admin" : "takes admin");
   if (!answer.ok) return;
   user = answer.body;
-  for (const device of devices) if (device.session?.subject === user.id) device.rightsChanged();
+  for (const device of devices) {
+    if (device.session?.subject !== user.id) continue;
+    device.changed(answer.beganAt);
+    device.rightsChanged();
+  }
 }));
 
 $("authority").addEventListener("click", (e) => busy(e.currentTarget, async () => {
@@ -158,6 +166,36 @@ function showProcesses({ authority, orders }) {
   $("orders-where").textContent = `${orders.address}, process ${orders.pid}`;
 }
 
+// --- the feed of the orders service
+
+const feedEvery = 400; // milliseconds between two looks
+let feedCut = false;
+
+function showFeed({ connected, cut, age_ms: age }) {
+  feedCut = cut;
+  const mark = $("feed-mark");
+  mark.dataset.mark = connected ? "valid" : "stale";
+  mark.textContent = cut ? "cut" : connected ? "followed" : "cut off";
+  $("feed-age").textContent = age < 0 ? "an unknown time" : age < 2000 ? took(age) : age < 60000 ? `${(age / 1000).toFixed(1)} s` : span(age / 1000);
+  $("feed").textContent = cut ? "Restore the feed" : "Cut the feed";
+  $("feed").disabled = false;
+}
+
+async function lookAtFeed() {
+  if (!document.hidden) {
+    const answer = await call("GET", "/api/feed");
+    if (answer.ok) showFeed(answer.body);
+  }
+  setTimeout(lookAtFeed, feedEvery);
+}
+
+$("feed").addEventListener("click", (e) => busy(e.currentTarget, async () => {
+  const answer = await call("POST", "/api/feed", { body: { cut: !feedCut } });
+  if (!answer.ok) return;
+  showFeed(answer.body);
+  log.event(feedCut ? "Feed cut: orders hears nothing" : "Feed restored", "valid");
+}));
+
 // --- what shows, and what can be pressed
 
 function show() {
@@ -174,6 +212,8 @@ function show() {
     root.querySelector(".calls").hidden = !device.holdsToken || device.state === "out";
     tickets[i].field("who").textContent = device.state !== "out" && device.session?.subject === user?.id && user ? user.email : "";
   });
+  const last = devices.map((device) => device.heard).filter(Boolean).at(-1);
+  if (last) $("feed-heard").textContent = `The last change was heard after ${took(last.ms)}.`;
   $("phone-vacant").hidden = phone.state !== "out";
   $("open-phone").disabled = !browser.live;
   $("sign-out-others").disabled = $("sign-out-all").disabled = !browser.live;
@@ -195,6 +235,7 @@ async function begin() {
   // The page's server kept the second device's session through the reload.
   if (state.body.phone) await phone.refresh("on load");
   show();
+  lookAtFeed();
   setInterval(() => tickets.forEach((ticket) => ticket.tick()), 250);
 }
 

@@ -18,6 +18,7 @@ export async function call(method, path, { body, token } = {}) {
     answer.status = response.status;
     answer.body = /[/+]json/.test(type) && text ? JSON.parse(text) : {};
     answer.code = response.ok ? "" : answer.body.code ?? "unavailable";
+    answer.beganAt = Number(response.headers.get("Demo-Began")) || 0; // Unix microseconds
     answer.retryAfter = Number(response.headers.get("Retry-After")) || 0;
     const calls = response.headers.get("Demo-Authority-Calls");
     if (calls !== null) {

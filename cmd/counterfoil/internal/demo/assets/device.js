@@ -18,6 +18,8 @@ export class Device extends EventTarget {
   #timer = 0;
   #failures = 0;
   #active = true;
+  #watching = null;
+  #end = null;    // how the service ended the watch
 
   state = "out";
   session = null; // as the authority told it last
@@ -27,6 +29,8 @@ export class Device extends EventTarget {
   life = null;    // {from, due, until} on the clock of performance.now()
   problem = null; // why it ended
   stale = false;  // rights have changed since the token was minted
+  changedAt = 0;  // when the authority was told of a change, Unix microseconds
+  heard = null;   // {code, ms}: the service has heard of the change, so long after
 
   // base is where this device's session is asked about.
   constructor(name, base, log) {
@@ -96,6 +100,7 @@ export class Device extends EventTarget {
   async signOut(which) {
     const answer = await call("POST", `${this.base}/sign-out`, { body: { which } });
     this.log.authority(this.name, answer, { this: "this device", others: "all others", all: "everywhere" }[which]);
+    if (answer.ok) this.changed(answer.beganAt);
     if (answer.ok && which !== "others") {
       this.end({ code: "session_revoked", reason: "signed_out", ended_at: clock.now() / 1000 });
     } else if (answer.ok) {
@@ -104,6 +109,40 @@ export class Device extends EventTarget {
       this.end(answer.body);
     }
     return answer.ok;
+  }
+
+  // changed notes when the authority was told of a change that this token does
+  // not survive.
+  changed(at) {
+    if (!this.claims || this.state === "out") return;
+    this.changedAt ||= at;
+    this.#reckon();
+  }
+
+  // #watch opens a stream at the service, which ends it when it refuses the
+  // token from now on: what this page has of the service's feed.
+  async #watch() {
+    this.#watching?.abort();
+    const mine = this.#watching = new AbortController();
+    Object.assign(this, { heard: null, changedAt: 0 });
+    this.#end = null;
+    try {
+      const response = await fetch("/api/watch", { headers: { Authorization: `Bearer ${this.#token}` }, cache: "no-store", redirect: "error", signal: mine.signal });
+      const told = /^data: (.*)$/m.exec(await response.text());
+      if (!response.ok || !told || mine.signal.aborted) return;
+      this.#end = JSON.parse(told[1]);
+    } catch {
+      return; // a newer token, or no service: nothing was heard
+    }
+    this.#reckon();
+  }
+
+  // #reckon measures once both sides have told.
+  #reckon() {
+    if (this.heard || !this.#end || !this.changedAt || this.#end.code === "token_expired") return;
+    this.heard = { code: this.#end.code, ms: Math.max(0, this.#end.at - this.changedAt) / 1000 };
+    this.log.heard(this);
+    this.#change(this.state);
   }
 
   rightsChanged() {
@@ -122,8 +161,9 @@ export class Device extends EventTarget {
   // forget makes room for the next sign-in; problem says why there was an end.
   forget(problem = null) {
     clearTimeout(this.#timer);
+    this.#watching?.abort();
     this.#token = "";
-    Object.assign(this, { session: null, claims: null, life: null, problem, stale: false });
+    Object.assign(this, { session: null, claims: null, life: null, problem, stale: false, heard: null });
     this.#change("out");
   }
 
@@ -133,6 +173,7 @@ export class Device extends EventTarget {
     const [head, claims] = token.split(".", 2).map(readPart);
     Object.assign(this, { session, claims, head, size: token.length, stale: false, problem: null });
     this.#token = token;
+    this.#watch();
     this.#failures = 0;
     this.life = { from: answer.began, due: answer.began + due * 1000, until: answer.began + lifetime * 1000 };
     this.#wait(this.life.due - performance.now(), "in time");

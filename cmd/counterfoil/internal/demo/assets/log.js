@@ -30,11 +30,13 @@ export class Log {
   #remark(device, answer, local) {
     const left = span(device.secondsLeft + leeway);
     if (device.state === "ended") {
-      if (answer.ok && local) return `The session has ended. A service that asks nobody hears of it when the token expires: ${left} left.`;
-      if (!local && answer.status === 401) return "Refused at once, though the token has not expired.";
+      if (answer.ok && local) return `The session has ended, and orders has not heard: its feed is cut off. ${left} left.`;
+      if (local && answer.code === "token_revoked") return "Refused, and nobody was asked: the feed had told.";
+      if (!local && answer.status === 401) return "Refused: it asked. The token has not expired.";
       return "";
     }
-    if (answer.ok && local && device.stale) return "The rights have changed. This route goes by the token until it is refreshed.";
+    if (answer.ok && local && device.stale) return "The rights have changed, and orders has not heard: its feed is cut off.";
+    if (answer.ok && !local && answer.path.endsWith("/balance")) return "Its feed is older than 2 s, so this route asked.";
     if (answer.ok && local && device.state === "later") return `The authority is not needed for this: ${left} left.`;
     if (answer.status === 401 && device.live) return "Refreshed and repeated, unseen by the user.";
     if (answer.status === 503) return "It could not ask, so it refused. Nobody is signed out.";
@@ -49,6 +51,14 @@ export class Log {
     }
     const again = answer.path.endsWith("/refresh");
     this.#add(name, answer, [], again ? "Nobody is signed out; it is tried again." : "Nothing has changed.", why);
+  }
+
+  // heard notes that the service has heard of a change.
+  heard(device) {
+    this.#line({
+      who: device.name, what: "orders hears", mark: "valid", word: "heard", sense: meaning(device.heard.code),
+      cost: ["by the feed, ", { b: took(device.heard.ms) }, " after the authority was told"],
+    });
   }
 
   // event notes what was done to the authority's process.

@@ -1,7 +1,7 @@
 // The torn ticket: shows a device's session on the stub and its access token
 // on the ticket.
 
-import { deviceName, ending, exact, relative, span } from "./words.js";
+import { deviceName, ending, exact, relative, span, took } from "./words.js";
 
 const leeway = 5; // seconds that verifiers add to the expiry
 
@@ -47,7 +47,7 @@ export class Ticket {
 
   // show brings everything up to date; tick only what time changes.
   show() {
-    const { state, session, claims, head, size, problem } = this.#device;
+    const { state, session, claims, head, size, problem, heard } = this.#device;
     const signedIn = state !== "out" && session !== null;
     this.#hide("stub-body", !signedIn);
     this.#hide("ticket-body", !claims || state === "out");
@@ -60,7 +60,7 @@ export class Ticket {
     this.#text("stamp", expired ? "expired" : "revoked");
     this.#hide("stamp", state !== "ended");
     this.#mark("session-mark", ...status(state, expired));
-    this.#why(state, problem);
+    this.#why(state, problem, heard);
     if (signedIn) {
       this.#text("sid", session.sid);
       this.#text("device", deviceName(session.device.user_agent), session.device.user_agent);
@@ -79,7 +79,7 @@ export class Ticket {
   }
 
   tick() {
-    const { state, session, claims, life, problem, stale, secondsLeft } = this.#device;
+    const { state, session, claims, life, problem, stale, heard, secondsLeft } = this.#device;
     if (state === "out" || !session) {
       this.#mark("token-mark", "", "");
       return;
@@ -98,7 +98,7 @@ export class Ticket {
     track.style.setProperty("--due", ((life.until - life.due) / whole).toFixed(4));
     this.#text("expires", secondsLeft > 0 ? `expires in ${span(Math.ceil(secondsLeft))}` : `expired ${span(-secondsLeft)} ago`);
     this.#text("refreshes", this.#next());
-    const [mark, word] = this.#verdict(state, stale, secondsLeft);
+    const [mark, word] = this.#verdict(state, stale, heard, secondsLeft);
     this.#mark("token-mark", mark, word);
     track.dataset.mark = mark;
   }
@@ -110,15 +110,16 @@ export class Ticket {
     return `refreshes in ${span(Math.ceil((life.due - performance.now()) / 1000))}`;
   }
 
-  #verdict(state, stale, seconds) {
+  #verdict(state, stale, heard, seconds) {
     if (seconds <= 0) return state === "later" ? ["stale", "expired, waits"] : ["revoked", "expired"];
-    if (state === "ended") return ["stale", `taken locally ${span(Math.ceil(seconds + leeway))} more`];
+    if (state === "ended" && heard) return ["revoked", "revoked"];
+    if (state === "ended") return ["stale", `not heard of: ${span(Math.ceil(seconds + leeway))} left`];
     if (stale) return ["stale", "stale: rights changed"];
     if (state === "later") return ["stale", "valid, not renewed"];
     return ["valid", "valid"];
   }
 
-  #why(state, problem) {
+  #why(state, problem, heard) {
     const e = this.field("why");
     e.hidden = state === "in" || state === "out" && !problem;
     if (state === "later") {
@@ -131,7 +132,11 @@ export class Ticket {
         : `The last session has ended: ${ending(problem)}.`;
     } else if (state === "ended") {
       e.dataset.mark = "revoked";
-      e.textContent = `The session has ended: ${ending(problem)}. Refresh and live checks refuse it at once. A service that asks nobody takes the token until it expires.`;
+      e.textContent = `The session has ended: ${ending(problem)}. `;
+      const strong = document.createElement("b");
+      strong.textContent = heard?.code === "token_stale" ? "Orders had refused its token before: rights had changed"
+        : heard ? `Orders heard of it after ${took(heard.ms)}` : "Orders has not heard of it";
+      e.append(strong, heard?.code === "token_stale" ? "." : heard ? ", and refuses the token without asking." : ": cut off from the feed, it takes the token until it expires. Refresh and live checks refuse it.");
     }
   }
 
