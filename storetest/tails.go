@@ -51,7 +51,7 @@ func (f *follower) read() (counterfoil.FeedBatch, error) {
 	case !batch.ReadAt.IsZero() && (batch.ReadAt.Before(before) || batch.ReadAt.After(time.Now())):
 		err = fmt.Errorf("ReadAt is %s, the call began %s", batch.ReadAt, before)
 	case batch.Timeline == f.last.Timeline && batch.Resolved < f.last.Resolved:
-		err = fmt.Errorf("Resolved fell from %d to %d", f.last.Resolved, batch.Resolved)
+		err = fmt.Errorf("the resolved position fell from %d to %d", f.last.Resolved, batch.Resolved)
 	}
 	f.last = batch
 	return batch, err
