@@ -77,7 +77,11 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
     if (ready) gate.open();
   };
   const keys: RemoteKeys = new RemoteKeys(o.issuer, o.maxKeyAge, client, clock, o.logger, {
-    installed: look,
+    installed: () => {
+      // Not before: now the authority has said that it is the issuer's, and may see the API key.
+      if (follower?.started === false) follower.start();
+      look();
+    },
     foreign: (error) => gate.fail(error),
   });
   const apiKey = o.apiKey;
@@ -113,7 +117,6 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
   });
 
   keys.start();
-  follower?.start();
   try {
     await gate.wait(o.signal, startWait);
   } catch (error) {

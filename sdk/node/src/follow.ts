@@ -4,15 +4,20 @@ import { textOf } from "./errors.js";
 import { FrameReader, parseClock, type Beat, type Frame } from "./feed.js";
 import { StatusError, retryAfter, type Client } from "./http.js";
 import type { RemoteKeys } from "./keys.js";
-import type { RevocationTable } from "./revocations.js";
+import type { Entry, RevocationTable } from "./revocations.js";
 
 const firstRetry = 100; // ms, after a connection has ended; doubles
 const longestRetry = 10_000;
-const silence = 10_000; // ms without a byte: the connection is dead
-const headTimeout = 10_000; // ms until the head of the answer
+const refusedRetry = 2000; // ms, at least, where the authority does not want us: somebody has to mend something first
+const firstSilence = 3000; // ms without a byte until a stream is given up; doubles where that was why it ended
+const longestSilence = 24_000;
+const headTimeout = 5000; // ms until the head of the answer
+const behindFor = 30_000; // ms that nodes may say that they are behind us, before we ask for all that they have
 const pinEvery = 30_000; // ms
+const pinsUntil = 300_000; // ms that a stream goes on without: a new one tells the clock of its node
 const drift = 0.0002; // that two monotonic clocks may part by
 const suspended = 1000; // ms that wall and monotonic clock may part by
+const longestToken = 24 * 3600; // seconds
 const margin = 15; // seconds an entry lives beyond the longest token: leeway, error of the mint's clock, and once more
 
 /** What a verifier knows of its feed. Times are in milliseconds. */
@@ -38,10 +43,11 @@ export class Follower {
   /** The earliest monotonic time at which the node's clock can have shown 0, found at #pinned. */
   #zero = -Infinity;
   #pinned = 0;
+  #silence = firstSilence;
+  #behind: number | undefined; // since when nodes say that they are behind us
   #node: string | undefined;
   #parted = NaN; // wall minus monotonic clock, when the connection was made
   #whole = false; // everything that is retained has come, once
-  #keysTold = 0; // the newest version of the keys that was heard of
   #retry = firstRetry;
   #connections = 0;
   #skipped = 0;
@@ -63,7 +69,10 @@ export class Follower {
     private readonly beaten: () => void,
   ) {}
 
+  started = false;
+
   start(): void {
+    this.started = true;
     void this.#run();
   }
 
@@ -81,7 +90,7 @@ export class Follower {
 
   /** Whether everything that is retained has come, once, and the keys are as new as the feed says. */
   get ready(): boolean {
-    return this.#whole && this.keys.version >= this.#keysTold;
+    return this.#whole && !this.keys.outdated;
   }
 
   get status(): FeedStatus {
@@ -113,19 +122,32 @@ export class Follower {
   }
 
   async #run(): Promise<void> {
-    let wait: number | undefined;
+    let least = 0;
     try {
       await this.#follow();
     } catch (error) {
       if (this.#closed) return;
       this.#complain(error);
-      if (error instanceof StatusError && error.retryAfter !== undefined) wait = error.retryAfter * 1000;
+      if (error instanceof StatusError) least = this.#refused(error);
     }
-    if (this.#closed) return;
     // Full jitter: after a restart of the authority not everybody comes at the same moment.
-    wait = Math.random() * Math.min(wait ?? this.#retry, longestRetry);
+    const wait = Math.min(least, longestRetry) + Math.random() * this.#retry;
     this.#retry = Math.min(2 * this.#retry, longestRetry);
     this.#timer(wait, () => void this.#run());
+  }
+
+  /** Returns how long to wait at least. */
+  #refused(error: StatusError): number {
+    if (error.status !== 503) {
+      this.#behind = undefined;
+      return error.status >= 500 || error.status === 429 ? (error.retryAfter ?? 0) * 1000 : refusedRetry;
+    }
+    // Where no node gets as far as we are for so long, the store may have lost what we have heard. What is retained now
+    // is then told from the start; what we know stays known.
+    const now = this.clock.monotonic();
+    this.#behind ??= now;
+    if (now - this.#behind > behindFor) this.#behind = this.#position = undefined;
+    return (error.retryAfter ?? 0) * 1000;
   }
 
   #complain(error: unknown): void {
@@ -149,11 +171,13 @@ export class Follower {
       const res = await this.client.send("/v1/revocations", {
         headers: {
           Accept: "text/event-stream",
+          "Accept-Encoding": "identity", // what compresses holds back
           "Cache-Control": "no-cache",
           ...this.authorize(),
           ...(this.#position === undefined ? {} : { "Last-Event-ID": this.#position }),
         },
         signal: ending.signal,
+        alone: true,
       });
       clearTimeout(deadline);
       if (res.statusCode !== 200 || !/^text\/event-stream\s*(;|$)/i.test(res.headers["content-type"] ?? "")) {
@@ -162,6 +186,7 @@ export class Follower {
       }
       if (this.#background) res.socket.unref();
       this.#parted = parted;
+      this.#behind = undefined;
       this.#node = undefined;
       this.#stream = { res, sent };
       this.#connections++;
@@ -179,45 +204,75 @@ export class Follower {
 
   async #read(res: IncomingMessage): Promise<void> {
     const reader = new FrameReader();
-    const dead = later(silence, () => res.destroy(new Error("nothing was heard for ten seconds")));
+    let silent = false;
+    const dead = later(this.#silence, () => {
+      silent = true;
+      res.destroy(new Error("nothing was heard for too long"));
+    });
+    // All up to our place has been heard: a beat tells the age of what we know.
+    const heard = { whole: this.#position !== undefined };
     try {
       for await (const chunk of res as AsyncIterable<Buffer>) {
         dead.refresh();
-        for (const frame of reader.push(chunk)) this.#take(frame);
+        for (const frame of reader.push(chunk)) this.#take(frame, heard);
       }
     } finally {
       clearTimeout(dead);
+      this.#silence = silent ? Math.min(2 * this.#silence, longestSilence) : firstSilence;
     }
   }
 
-  #take(frame: Frame): void {
+  #take(frame: Frame, heard: { whole: boolean }): void {
     this.#skipped += frame.skipped;
-    if (frame.kind === "beat") {
-      this.#beat(frame.beat);
-      return;
+    switch (frame.kind) {
+      case "snapshot":
+        // It may come where we asked for less. Until its end there is no place to go on from.
+        this.#apply(frame.entries);
+        this.#position = frame.position;
+        heard.whole = frame.position !== undefined;
+        return;
+      case "live":
+        if (!heard.whole) throw new Error("the feed began without a snapshot");
+        this.#apply(frame.entries);
+        if (frame.position === undefined) return;
+        if (timeline(frame.position) !== timeline(this.#position!)) {
+          this.#position = undefined;
+          throw new Error("the feed went over to another timeline");
+        }
+        this.#position = frame.position;
+        return;
+      case "beat":
+        if (heard.whole) this.#beat(frame.beat);
     }
-    // `until` is told by the clock of another machine; where that is behind, an entry would leave while tokens live
-    // that it refuses.
-    const least = Math.ceil(this.clock.now() / 1000) + this.keys.longest + margin;
-    this.table.apply(frame.entries.map((e) => (e.until === 0 ? e : { ...e, until: Math.max(e.until, least) })));
-    if (frame.position !== undefined) this.#position = frame.position;
-    else if (frame.kind === "snapshot") this.#position = undefined; // a reader cut in the middle of it starts over
+  }
+
+  /**
+   * `until` is told by the clock of another machine; where that is behind, an entry would leave while tokens live that
+   * it refuses.
+   */
+  #apply(entries: readonly Entry[]): void {
+    const now = Math.ceil(this.clock.now() / 1000);
+    const least = now + this.keys.longest + margin;
+    const most = now + longestToken + margin;
+    this.table.apply(entries.map((e) => (e.until === 0 ? e : { ...e, until: Math.min(Math.max(e.until, least), most) })));
   }
 
   #beat(beat: Beat): void {
     this.#checkClocks();
-    if (this.#node === undefined) {
+    const t = this.clock.monotonic();
+    if (this.#node !== beat.node) {
       // The node has stamped its first beat after the request was sent.
+      if (this.#node === undefined) this.#timer(Math.random() * 1000, () => void this.#pin());
       this.#node = beat.node;
       this.#zero = this.#stream!.sent - beat.now * 1000;
-      this.#pinned = this.clock.monotonic();
+      this.#pinned = t;
     }
-    this.#keysTold = Math.max(this.#keysTold, beat.keys);
-    this.keys.announce(beat.keys);
-    if (this.#position === undefined) return; // the snapshot is not whole
-    this.#completeTo = Math.max(this.#completeTo, this.#zero + beat.now * 1000 - beat.ageMs);
+    const at = this.#zero + beat.now * 1000 - beat.ageMs - drift * (t - this.#pinned);
+    if (at > t + suspended) throw new Error("a beat is of a time to come");
+    this.#completeTo = Math.max(this.#completeTo, Math.min(at, t));
     this.#retry = firstRetry;
     this.#whole = true;
+    this.keys.announce(beat.keys);
     this.beaten();
   }
 
@@ -227,12 +282,21 @@ export class Follower {
     const sent = this.clock.monotonic();
     try {
       const { node, now } = parseClock((await this.client.json("/v1/revocations/clock", [], { headers: this.authorize() })).text);
-      if (node !== this.#node || stream !== this.#stream) return; // another node behind one address
-      // An answer that took long says little: the older word may still be the better one.
-      this.#zero = Math.max(sent - now * 1000, this.#zero - drift * (this.clock.monotonic() - this.#pinned));
-      this.#pinned = this.clock.monotonic();
+      if (stream === undefined || stream !== this.#stream) return;
+      const t = this.clock.monotonic();
+      if (node === this.#node) {
+        // An answer that took long says little: the older word may still be the better one, unless it is refuted.
+        const old = this.#zero - drift * (t - this.#pinned);
+        const least = sent - now * 1000;
+        this.#zero = old > least && old <= t - now * 1000 ? old : least;
+        this.#pinned = t;
+        return;
+      }
     } catch (error) {
-      this.log.warn(`the clock of the feed could not be read: ${textOf(error)}`);
+      this.log.debug?.(`the clock of the feed could not be read: ${textOf(error)}`);
+    }
+    if (stream === this.#stream && this.clock.monotonic() - this.#pinned > pinsUntil) {
+      this.#ending?.abort(new Error("the clock of the feed's node could not be read for too long"));
     }
   }
 
@@ -244,4 +308,8 @@ export class Follower {
     if (this.#background) timer.unref();
     this.#timers.push(timer);
   }
+}
+
+function timeline(position: string): string {
+  return position.slice(0, position.indexOf("."));
 }

@@ -20,6 +20,8 @@ export interface RequestOptions {
   headers?: Record<string, string>;
   body?: string;
   signal?: AbortSignal;
+  /** On a connection of its own, which may reach another node. */
+  alone?: boolean;
 }
 
 /** Makes requests to one authority. Redirects are never followed, cookies never sent, proxies never looked for. */
@@ -51,7 +53,7 @@ export class Client {
     return new Promise((resolve, reject) => {
       const req = request(url, {
         method: options.method ?? "GET",
-        agent: this.#agent ?? this.#own,
+        agent: this.#agent ?? (options.alone ? false : this.#own),
         headers: { "User-Agent": "counterfoil-node", ...options.headers },
         ...(options.signal ? { signal: options.signal } : {}),
       });

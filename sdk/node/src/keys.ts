@@ -6,6 +6,8 @@ import { parseKeySet, type KeySet, type PublicKey } from "./jwks.js";
 
 const kidWait = 2000; // how long a token with an unknown kid waits for keys
 const kidCooldown = 30_000; // between fetches for unknown kids; up to a third is added
+const firstAgain = 50; // after a fetch that did not bring the keys of which the feed spoke; doubles
+const longestAgain = 5000;
 const firstRetry = 1000; // after a failed fetch; doubles
 const longestRetry = 60_000;
 const longestLifetime = 3600; // seconds; bounds exp - iat where the authority has not said less
@@ -40,10 +42,11 @@ export class RemoteKeys implements KeySource {
   #set: Installed | undefined;
   #timer: NodeJS.Timeout | undefined;
   #retry = firstRetry;
-  #loading: Promise<void> | undefined; // the fetch for a version that the feed has told
-  #forKid: Promise<void> | undefined;
+  #flight: Promise<void> | undefined; // the fetch under way for an unknown kid, or for the feed
   #nextForKid = -Infinity; // no fetch for an unknown kid before
-  #nextForVersion = -Infinity;
+  #wanted = 0; // the version that the feed has spoken of
+  #nextForFeed = -Infinity;
+  #pause = 0; // the last time between two fetches for the feed
   #closed = false;
 
   constructor(
@@ -100,43 +103,55 @@ export class RemoteKeys implements KeySource {
     }
     await this.#refetch();
     const now = this.known(kid);
-    if (now === undefined) throw new CounterfoilError("token_invalid", "unknown kid");
-    return now;
+    if (now !== undefined) return now;
+    if (this.outdated) throw new CounterfoilError("unavailable", "the kid is unknown and the authority has newer keys, which have not come");
+    throw new CounterfoilError("token_invalid", "unknown kid");
+  }
+
+  /** Whether the feed has spoken of keys that are not here. */
+  get outdated(): boolean {
+    return this.#set === undefined || this.#set.version < this.#wanted;
+  }
+
+  /** Says that the authority has keys of this version. It is called with every beat, so what fails is tried again. */
+  announce(version: number): void {
+    this.#wanted = Math.max(this.#wanted, version);
+    if (this.outdated && this.clock.monotonic() >= this.#nextForFeed) this.#fly(false);
   }
 
   /**
    * Asks for the keys anew since a kid is unknown. All who come meanwhile share one fetch, and after one, good or bad,
-   * there is none for a while: who makes up kids causes no load.
+   * there is none for a while: who makes up kids causes no load. Where the feed has spoken of newer keys there will be
+   * one soon.
    */
   async #refetch(): Promise<void> {
-    if (this.#forKid === undefined) {
-      if (this.clock.monotonic() < this.#nextForKid || this.#closed) return;
-      this.#forKid = this.#load()
-        .then(() => {}, (error: unknown) => this.log.warn(`keys could not be fetched for an unknown kid: ${textOf(error)}`))
-        .finally(() => {
-          this.#forKid = undefined;
-          this.#nextForKid = this.clock.monotonic() + kidCooldown + (Math.random() * kidCooldown) / 3;
-        });
-    }
+    if (this.#flight === undefined && this.clock.monotonic() < (this.outdated ? this.#nextForFeed : this.#nextForKid)) return;
+    this.#fly(true);
     let timer: NodeJS.Timeout | undefined;
     const slow = new Promise<never>((_, reject) => {
       timer = later(kidWait, () => reject(new CounterfoilError("unavailable", "the kid is unknown and the keys are still being fetched")));
     });
     try {
-      await Promise.race([this.#forKid, slow]);
+      await Promise.race([this.#flight, slow]);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Fetches at once when the feed tells of a newer set. */
-  announce(version: number): void {
-    const now = this.clock.monotonic();
-    if (this.#set === undefined || version <= this.version || this.#loading !== undefined || now < this.#nextForVersion || this.#closed) return;
-    this.#nextForVersion = now + firstRetry;
-    this.#loading = this.#load()
-      .then(() => {}, (error: unknown) => this.log.warn(`keys of version ${version} could not be fetched: ${textOf(error)}`))
-      .finally(() => (this.#loading = undefined));
+  #fly(forKid: boolean): void {
+    if (this.#closed) return;
+    this.#flight ??= this.#load()
+      .then(
+        () => {},
+        (error: unknown) => this.log.warn(`new keys could not be fetched: ${textOf(error)}`),
+      )
+      .finally(() => {
+        const now = this.clock.monotonic();
+        this.#flight = undefined;
+        if (forKid) this.#nextForKid = now + kidCooldown + (Math.random() * kidCooldown) / 3;
+        this.#pause = this.outdated ? Math.min(Math.max(2 * this.#pause, firstAgain), longestAgain) : 0;
+        this.#nextForFeed = now + spread(this.#pause, 0.5);
+      });
   }
 
   /** Keeps the keys fresh until close. */

@@ -151,7 +151,11 @@ export class FallbackAsker {
     // One session's tokens may be told apart by a revocation, so each is asked about by itself.
     const key = `${claims.sessionId} ${claims.tokenId}`;
     const known = this.#answers.get(key);
-    if (known !== undefined && this.clock.monotonic() - known.sent <= maxAge) return inTime(known.answer, this.timeout, tooSlow);
+    if (known !== undefined && this.clock.monotonic() - known.sent <= maxAge) {
+      await inTime(known.answer, this.timeout, tooSlow);
+      // One that was under way when it was joined may have been sent too long ago.
+      return this.clock.monotonic() - known.sent <= maxAge ? undefined : this.ask(token, claims, maxAge);
+    }
     if (this.#under >= mostAtOnce) {
       await this.#turn();
       return this.ask(token, claims, maxAge);
@@ -163,8 +167,10 @@ export class FallbackAsker {
       if (this.#answers.size <= mostRemembered) break;
       this.#answers.delete(oldest);
     }
-    entry.answer.catch(() => {
-      if (this.#answers.get(key) === entry) this.#answers.delete(key);
+    entry.answer.catch((error: CounterfoilError) => {
+      // No later answer takes a refusal back; that it could not be found out is no answer.
+      if (error.code !== "unavailable") entry.sent = Infinity;
+      else if (this.#answers.get(key) === entry) this.#answers.delete(key);
     });
     return inTime(entry.answer, this.timeout, tooSlow);
   }

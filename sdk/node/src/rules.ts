@@ -50,7 +50,7 @@ export interface Ruleset {
 const known = new Set(["maxTokenAge", "refreshWhenOld", "maxAuthAge", "maxFeedAge", "role", "scope", "live", "cookie"]);
 
 /** @internal Checks rules, and throws a ConfigError for one that this verifier cannot keep. */
-export function compile(rules: Rules, can: { ask: boolean; follow: boolean }): Ruleset {
+export function compile(rules: Rules, can: { ask: boolean }): Ruleset {
   for (const name of Object.keys(rules)) {
     // A misspelled rule would be a route with one rule less.
     if (!known.has(name)) throw new ConfigError(name, "is not a rule");
@@ -74,8 +74,8 @@ export function compile(rules: Rules, can: { ask: boolean; follow: boolean }): R
     if (!isScopeToken(s)) throw new ConfigError("scope", `${JSON.stringify(s)} is not one scope token; name each by itself`);
   }
   if (r.live && !can.ask) throw new ConfigError("live", "needs a verifier that can ask the authority; give it an apiKey");
-  if (r.maxFeedAge !== Infinity && !(can.ask && can.follow)) {
-    throw new ConfigError("maxFeedAge", "needs a verifier that follows the feed; give it an apiKey");
+  if (r.maxFeedAge !== Infinity && !can.ask) {
+    throw new ConfigError("maxFeedAge", "needs a verifier that follows the feed and can ask the authority; give it an apiKey");
   }
   return r;
 }

@@ -45,7 +45,7 @@ export class Verifier {
   }
 
   #compile(rules: Rules): Ruleset {
-    return compile(rules, { ask: this.#parts.ask !== undefined, follow: this.#parts.feed !== undefined });
+    return compile(rules, { ask: this.#parts.ask !== undefined });
   }
 
   /**
@@ -151,7 +151,7 @@ export class Verifier {
     }
     if (live) {
       await ask!(token, claims);
-    } else if (rules.maxFeedAge !== Infinity && feed!().age > rules.maxFeedAge) {
+    } else if (rules.maxFeedAge !== Infinity && (feed?.().age ?? Infinity) > rules.maxFeedAge) {
       await fallback!(token, claims, rules.maxFeedAge);
     }
     if (rules.maxAuthAge !== Infinity) {

@@ -95,6 +95,28 @@ test("a feed that is refused, malformed or behind is asked for again", async (t)
   assert.equal(v.feed.connected, true);
 });
 
+test("a feed that goes over to another timeline, or begins in the middle, is begun anew", async (t) => {
+  const a = await Authority.start(t);
+  const v = await following(t, a);
+  const asked = () => a.requests.filter((r) => r.path === feed).map((r) => r.headers["last-event-id"]);
+  a.first = (res) => {
+    a.first = (next) => next.write(a.frame("snapshot", [], "2.1") + a.beat());
+    res.write(a.frame("live", [["s", "unasked", soon()]], "2.5") + a.beat());
+  };
+  a.send(a.frame("live", [["s", "s9", soon()]], "2.5"));
+  await until("the snapshot of the other timeline", () => v.feed.position === "2.1");
+  assert.deepEqual(asked(), [undefined, undefined, undefined]);
+  assert.equal(await code(v.check(await a.token({ sid: "s9" }))), "token_revoked");
+  assert.equal(await code(v.check(await a.token({ sid: "unasked" }))), "");
+});
+
+test("the API key is shown to the issuer's authority only", async (t) => {
+  const a = await Authority.start(t);
+  a.documents["/.well-known/oauth-authorization-server"] = () => ({ issuer: "https://other.example" });
+  await assert.rejects(following(t, a));
+  assert.equal(a.requests.filter((r) => r.headers.authorization).length, 0);
+});
+
 test("age is told from the store on, and by when the request was sent", async (t) => {
   const a = await Authority.start(t);
   const { set, clock } = clocks();
@@ -104,6 +126,7 @@ test("age is told from the store on, and by when the request was sent", async (t
   // What the store had 2 s ago is what this vouches for.
   a.clock = () => now + 100;
   set.wall = set.monotonic = 100_000;
+  assert(v.feed.age >= 99_000, `${v.feed.age}`);
   a.send(a.beat({ age_ms: 2000 }));
   await until("a beat", () => v.feed.age < 10_000);
   assert(v.feed.age >= 2000 && v.feed.age < 3000, `${v.feed.age}`);
@@ -141,7 +164,8 @@ test("maxFeedAge falls back to live checks, once for that time", async (t) => {
   set.wall = set.monotonic = 8000;
   assert.equal(await code(check(token)), "session_revoked");
   a.documents[introspect] = () => ({ status: 500 });
-  assert.equal(await code(check(token)), "unavailable");
+  assert.equal(await code(check(token)), "session_revoked", "a refusal is for good");
+  assert.equal(await code(check(await a.token())), "unavailable");
   assert.equal(await code(v.check(token)), "");
 
   a.clock = () => Date.now() / 1000 + 8;
