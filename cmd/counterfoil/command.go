@@ -34,6 +34,7 @@ func root() *command {
 			sessionCommand(),
 			tokenCommand(),
 			migrateCommand(),
+			benchCommand(),
 			versionCommand(),
 		},
 	}
