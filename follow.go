@@ -222,7 +222,7 @@ func (a *Authority) ServeFeed(w http.ResponseWriter, r *http.Request) {
 }
 
 // ServeFeedClock tells the clock by which the feed's beats are stamped (GET
-// /v1/revocations/clock). A verifier may report its staleness in [LagHeader].
+// /v1/revocations/clock). A verifier may report its staleness with it, for [Stats].
 func (a *Authority) ServeFeedClock(w http.ResponseWriter, r *http.Request) {
 	a.counters.noteLag(r)
 	a.follower.server.ServeClock(w, r)

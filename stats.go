@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/metrics"
 	"github.com/counterfoil/counterfoil/verify"
 )
@@ -133,16 +134,12 @@ func (a *Authority) Stats() Stats {
 	}
 }
 
-// LagHeader is the request header in which a verifier that asks for the feed's
-// clock reports the greatest staleness since it asked last, in milliseconds.
-const LagHeader = "Counterfoil-Lag-Ms"
-
 // longestLag bounds what is believed of a report.
 const longestLag = 24 * time.Hour
 
 // noteLag counts what a verifier reports. A report that makes no sense is none.
 func (c *counters) noteLag(r *http.Request) {
-	ms, err := strconv.ParseUint(r.Header.Get(LagHeader), 10, 32)
+	ms, err := strconv.ParseUint(r.Header.Get(feed.LagHeader), 10, 32)
 	if lag := time.Duration(ms) * time.Millisecond; err == nil && lag <= longestLag {
 		c.verifierLag.Observe(lag)
 	}

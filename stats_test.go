@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -79,7 +80,7 @@ func TestStatsVerifierLag(t *testing.T) {
 	defer a.Close()
 	for _, lag := range []string{"0", "12", "90000", "", "-1", "x", "1e3", "99999999999999999999", "86400001", " 5"} {
 		r := httptest.NewRequest("GET", "/v1/revocations/clock", nil)
-		r.Header.Set(counterfoil.LagHeader, lag)
+		r.Header.Set(feed.LagHeader, lag)
 		w := httptest.NewRecorder()
 		if a.ServeFeedClock(w, r); w.Code != 200 {
 			t.Fatalf("%q: %d", lag, w.Code)

@@ -38,7 +38,7 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // endpoint is the one function that every call goes through: credential,
 // body, work, answer.
 func (a *api) endpoint(route *route) http.Handler {
-	run := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var serve http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{api: a, route: route, w: w, r: r}
 		out, err := c.run()
 		if err == nil {
@@ -48,10 +48,14 @@ func (a *api) endpoint(route *route) http.Handler {
 			a.fail(w, r, route, err)
 		}
 	})
-	if route.credential != accessToken {
-		return run
+	if route.credential == accessToken {
+		serve = a.auth.AnyAudience().Require()(serve)
 	}
-	return a.auth.AnyAudience().Require()(run)
+	traffic := a.metrics.route(route.name)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen(w).traffic = traffic
+		serve.ServeHTTP(w, r)
+	})
 }
 
 func (c *call) run() (any, error) {

@@ -55,13 +55,18 @@ const (
 // WebSocket handshakes. [WithOrigins] and [WithClientID] apply.
 func Gateway(auth *counterfoil.Authority, opts ...Option) http.Handler {
 	a := newAPI(auth, opts)
-	return a.observe(&gateway{api: a})
+	return a.observe(newGateway(a, ""))
 }
 
 type gateway struct {
-	api    *api
-	prefix string // the path at which it is mounted
-	told   atomic.Bool
+	api     *api
+	prefix  string // the path at which it is mounted
+	traffic *traffic
+	told    atomic.Bool
+}
+
+func newGateway(a *api, prefix string) *gateway {
+	return &gateway{api: a, prefix: prefix, traffic: a.metrics.route(gatewayRoute.name)}
 }
 
 // beside sends what is asked at the gateway's path to it, and all else to next.
@@ -82,6 +87,7 @@ var gatewayRoute = &route{name: "gateway", credential: anyCredential, takes: &in
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.api.secure(w.Header())
 	note(w, gatewayPath)
+	seen(w).traffic = g.traffic
 	token, err := g.decide(w, r)
 	if err != nil {
 		w.Header().Set(codeHeader, describe(gatewayRoute, err).Code)

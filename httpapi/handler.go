@@ -48,6 +48,5 @@ func Handler(auth *counterfoil.Authority, opts ...Option) http.Handler {
 	a.subdomains = true
 	routes := under(a.devicePrefix, deviceRoutes(a))
 	routes = append(routes, under(a.backendPrefix, backendRoutes(a))...)
-	gate := &gateway{api: a, prefix: a.backendPrefix + gatewayPath}
-	return gate.beside(newHandler(a, append(routes, wellKnownRoutes(a)...)))
+	return newGateway(a, a.backendPrefix+gatewayPath).beside(newHandler(a, append(routes, wellKnownRoutes(a)...)))
 }

@@ -23,7 +23,12 @@ type observed struct {
 	code   string
 	status int
 	bytes  int64
+
+	traffic *traffic // of the route; nil: none was found, or nothing is counted
 }
+
+// Problem is told the code of a problem that is written.
+func (o *observed) Problem(code string) { o.code = code }
 
 func (o *observed) WriteHeader(status int) {
 	if o.status == 0 && status >= 200 {
@@ -78,6 +83,9 @@ func (a *api) recovered(o *observed, r *http.Request, p any) {
 }
 
 func (a *api) record(o *observed, r *http.Request, start time.Time) {
+	if a.metrics != nil {
+		a.metrics.count(o, time.Since(start))
+	}
 	if !a.log.Enabled(r.Context(), slog.LevelDebug) {
 		return
 	}
@@ -107,6 +115,9 @@ func routeOf(w http.ResponseWriter) string        { return seen(w).route }
 
 // headOnly drops the body of an answer to HEAD.
 type headOnly struct{ http.ResponseWriter }
+
+// Problem passes the code on.
+func (h headOnly) Problem(code string) { noteCode(h, code) }
 
 func (headOnly) Write(b []byte) (int, error)   { return len(b), nil }
 func (h headOnly) Unwrap() http.ResponseWriter { return h.ResponseWriter }

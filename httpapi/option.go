@@ -59,6 +59,7 @@ type api struct {
 	auth     *counterfoil.Authority
 	users    *directory.Directory // nil: there is none
 	log      *slog.Logger
+	metrics  *Metrics // nil: nothing is counted
 	origins  []string
 	sameSite *http.CrossOriginProtection
 	clientID string   // empty: any

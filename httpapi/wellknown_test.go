@@ -71,7 +71,7 @@ func TestRemoteVerifier(t *testing.T) {
 	s := newSite(t, func(c *counterfoil.Config) { c.Issuer = server.URL })
 	server.Config.Handler = s.handlerOfServer()
 	key := s.apiKey(counterfoil.NewAPIKey{Name: "orders", Scopes: []string{counterfoil.ScopeVerify}})
-	v, err := verify.New(t.Context(), verify.Config{Issuer: server.URL, Audience: "app", APIKey: key, Clock: s.now})
+	v, err := verify.New(t.Context(), verify.Config{Issuer: server.URL, Audience: "app", APIKey: key, Clock: s.now, WithoutFeed: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -63,7 +64,10 @@ func (f *follower) pinClock() {
 // askClock reports whether the node that the stream is from has told its clock.
 func (f *follower) askClock() (bool, error) {
 	t0, _ := f.age.read()
-	doc, err := fetchAs(f.ctx, f.keys.client, f.clockURL, f.authorize)
+	doc, err := fetchAs(f.ctx, f.keys.client, f.clockURL, func(r *http.Request) {
+		f.authorize(r)
+		f.stats.report(r, f.age)
+	})
 	if err != nil {
 		return false, err
 	}

@@ -1,8 +1,12 @@
 package verify
 
 import (
+	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/counterfoil/counterfoil/internal/feed"
 )
 
 // Stats tells how the verifier is doing, for metrics and health pages.
@@ -37,6 +41,7 @@ type Stats struct {
 type feedStats struct {
 	connected                         atomic.Bool
 	lag                               atomic.Int64
+	worst                             atomic.Int64 // of lag, since it was reported
 	applied, skipped, snapshots, ends atomic.Uint64
 }
 
@@ -45,7 +50,23 @@ type feedStats struct {
 func (s *feedStats) heard(age *feedAge) {
 	if lag, ok := age.age(); ok {
 		s.lag.Store(int64(lag))
+		if s.worst.Load() < int64(lag) {
+			s.worst.Store(int64(lag)) // there is one goroutine that hears
+		}
 	}
+}
+
+// report adds to a request for the clock what the operator of the authority
+// should know of this verifier's lag.
+func (s *feedStats) report(r *http.Request, age *feedAge) {
+	lag := time.Duration(s.worst.Swap(0))
+	if lag == 0 {
+		var known bool
+		if lag, known = age.age(); !known {
+			return
+		}
+	}
+	r.Header.Set(feed.LagHeader, strconv.FormatInt(max(0, lag.Milliseconds()), 10))
 }
 
 // Stats returns the present state. It is cheap enough for every scrape.

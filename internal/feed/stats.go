@@ -2,6 +2,11 @@ package feed
 
 import "time"
 
+// LagHeader is the request header in which a verifier that asks for the feed's
+// clock reports its staleness in milliseconds: the greatest at which it heard of
+// a revocation since it asked last; if it heard of none, the present one.
+const LagHeader = "Counterfoil-Lag-Ms"
+
 // Stats is how a server is at one moment.
 type Stats struct {
 	Position Position

@@ -23,8 +23,12 @@ type Problem struct {
 }
 
 // Write answers with p. Headers that are set already stay, except those that
-// describe the body; no cache keeps the answer.
+// describe the body; no cache keeps the answer. A writer with a method
+// Problem(code string) is told the code, so that it can be counted.
 func Write(w http.ResponseWriter, p Problem) {
+	if observer, ok := w.(interface{ Problem(code string) }); ok {
+		observer.Problem(p.Code)
+	}
 	body := make(map[string]any, len(p.Extra)+5)
 	for name, value := range p.Extra {
 		body[name] = value
