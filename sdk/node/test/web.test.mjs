@@ -51,7 +51,7 @@ const servers = {
 };
 
 async function onFastify(t, v, fastify) {
-  const app = fastify();
+  const app = fastify({ forceCloseConnections: true });
   const { requireToken, optionalToken } = forFastify;
   const who = async (request) => ({ sub: claimsOf(request).subject });
   app.get("/orders", { onRequest: requireToken(v) }, who);
