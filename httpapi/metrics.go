@@ -192,7 +192,8 @@ func (m *Metrics) writeAnswers(t *metrics.Text) {
 	t.Counter("counterfoil_http_requests_total", "Requests answered, by route and class of status.")
 	for _, name := range names {
 		for class := range routes[name].classes {
-			if n := routes[name].classes[class].Load(); n > 0 {
+			// Those that are the rule are there from the start.
+			if n := routes[name].classes[class].Load(); n > 0 || class == 2 || class == 4 || class == 5 {
 				t.Count(n, metrics.Label{Name: "route", Value: name}, metrics.Label{Name: "status", Value: strconv.Itoa(class) + "xx"})
 			}
 		}

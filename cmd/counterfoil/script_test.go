@@ -112,6 +112,9 @@ func scriptServe(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	r.process = p
 	ts.Setenv("URL", p.url)
+	if m := regexp.MustCompile(` metrics=(http\S+)`).FindStringSubmatch(p.log.String()); m != nil {
+		ts.Setenv("METRICS", m[1])
+	}
 	ts.Defer(func() { _ = p.kill() })
 }
 

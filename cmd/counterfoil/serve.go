@@ -54,6 +54,7 @@ type serveFlags struct {
 	flags *flags
 
 	listen, issuer, database, sealFile       textValue
+	metricsListen                            textValue
 	tlsCert, tlsKey                          textValue
 	dev, longTokens                          boolValue
 	audiences, origins                       listValue
@@ -80,7 +81,8 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.dev, "dev", "", "try it out: memory only, loopback only, an API key printed once")
 	f.add(&s.tlsCert, "tls-cert", "FILE", "certificate chain, PEM; with --tls-key")
 	f.add(&s.tlsKey, "tls-key", "FILE", "private key, PEM")
-	f.add(&s.proxies, "trusted-proxies", "NETWORKS", "networks whose X-Forwarded-For is believed, by comma")
+	f.add(&s.proxies, "trusted-proxies", "NETWORKS", "networks whose X-Forwarded-For is believed, and that may ask the gateway, by comma")
+	f.add(&s.metricsListen, "metrics-listen", "ADDRESS", "address and port for /metrics (Prometheus), which asks for no credential; off when left out")
 	f.add(&s.audiences, "audience", "NAME", "service that access tokens may be for; several by comma, the first is the default (app when left out)")
 	s.clientID = clientIDFlag(f)
 	f.add(&choiceValue{&s.algorithm, []string{"ES256", "EdDSA"}}, "algorithm", "ALG", "signs access tokens: ES256 or EdDSA")
@@ -102,6 +104,7 @@ func newServeFlags(f *flags) *serveFlags {
 // serveSettings are flags that hold together.
 type serveSettings struct {
 	listen      string
+	metrics     metricsServer
 	issuer      string // empty: made from the address that was listened on
 	config      counterfoil.Config
 	database    *database // nil with --dev
@@ -118,11 +121,14 @@ type serveSettings struct {
 
 func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 	out := &serveSettings{
-		listen: string(s.listen), issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
+		listen: string(s.listen), metrics: metricsServer{address: string(s.metricsListen)}, issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
 		sealFile: string(s.sealFile), connections: int(s.connections), shutdown: time.Duration(s.shutdownTimeout),
 	}
 	if _, _, err := net.SplitHostPort(out.listen); err != nil {
 		return nil, usagef("--listen %q: want ADDRESS:PORT, such as 127.0.0.1:8700 or :8700", out.listen)
+	}
+	if _, _, err := net.SplitHostPort(out.metrics.address); out.metrics.address != "" && err != nil {
+		return nil, usagef("--metrics-listen %q: want ADDRESS:PORT, such as 127.0.0.1:9700", out.metrics.address)
 	}
 	if s.connections < 1 {
 		return nil, usagef("--max-connections %d: want at least 1", s.connections)

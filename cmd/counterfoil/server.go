@@ -31,6 +31,10 @@ func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
 			err = errors.Join(err, closing)
 		}
 	}()
+	if err := s.metrics.listen(ctx, s); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.metrics.close()) }()
 	if s.issuer == "" {
 		s.issuer = "http://" + listener.Addr().String()
 		s.config.Issuer = s.issuer
@@ -50,20 +54,24 @@ func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
+	return listenFor(ctx, "--listen", address)
+}
+
+func listenFor(ctx context.Context, flag, address string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err == nil {
 		return listener, nil
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("--listen %s: the port is in use: stop what uses it, or choose another", address)
+		return nil, fmt.Errorf("%s %s: the port is in use: stop what uses it, or choose another", flag, address)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("--listen %s: not permitted: ports below 1024 are the system's", address)
+		return nil, fmt.Errorf("%s %s: not permitted: ports below 1024 are the system's", flag, address)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
-	return nil, fmt.Errorf("--listen %s: %w", address, err)
+	return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 }
 
 // node is what serves: the authority, its users, and where they are kept.
@@ -171,7 +179,8 @@ func explainOpen(s *serveSettings, err error) error {
 
 // run serves until ctx ends, then finishes what is under way.
 func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node) error {
-	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log))
+	metrics := httpapi.NewMetrics(n.auth)
+	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log), httpapi.WithMetrics(metrics))
 	server := httpapi.Server(underPath(issuerPath(s.issuer), handler))
 	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	bounded := newLimit(listener, s.connections)
@@ -186,7 +195,7 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	}
 	attrs := []any{
 		"listen", scheme + "://" + listener.Addr().String(), "issuer", s.issuer,
-		"database", s.where(), "version", readBuild().Version,
+		"database", s.where(), "metrics", s.metrics.where(), "version", readBuild().Version,
 	}
 	if s.seal != nil {
 		attrs = append(attrs, "seal", s.seal.where)
@@ -196,7 +205,8 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	}
 	s.log.Info("counterfoil is ready", attrs...)
 
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
+	s.metrics.start(metrics, failed)
 	go func() { failed <- accept(bounded) }()
 	select {
 	case err := <-failed:
