@@ -24,6 +24,7 @@ import (
 type benchPlan struct {
 	verifiers, revocations int
 	duration               time.Duration // of each of the other measurements
+	revokeFor              time.Duration // after it no more are revoked; 0: no bound
 }
 
 const (
@@ -266,16 +267,21 @@ func (b *bencher) revoke(ctx context.Context, r *benchReport, show func(string))
 		verifiers[i] = v
 	}
 	var took []time.Duration
+	began, done := time.Now(), 0
 	for i := range b.plan.revocations {
+		if b.plan.revokeFor > 0 && i > 0 && time.Since(began) > b.plan.revokeFor {
+			break
+		}
 		show(fmt.Sprintf("revoking: %d of %d, at %d verifiers", i+1, b.plan.revocations, b.plan.verifiers))
 		one, err := b.revokeOne(ctx, verifiers)
 		if err != nil {
 			return err
 		}
 		took = append(took, one...)
+		done++
 	}
 	show("ending")
-	r.Revoke = benchSpread{Verifiers: b.plan.verifiers, Revocations: b.plan.revocations, benchTimes: spread(took)}
+	r.Revoke = benchSpread{Verifiers: b.plan.verifiers, Revocations: done, benchTimes: spread(took)}
 	return nil
 }
 

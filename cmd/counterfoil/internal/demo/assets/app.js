@@ -4,7 +4,7 @@ import { call } from "./call.js";
 import { Device } from "./device.js";
 import { Log } from "./log.js";
 import { Ticket } from "./ticket.js";
-import { meaning, span, took } from "./words.js";
+import { meaning, took } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const log = new Log();
@@ -176,7 +176,7 @@ function showFeed({ connected, cut, age_ms: age }) {
   const mark = $("feed-mark");
   mark.dataset.mark = connected ? "valid" : "stale";
   mark.textContent = cut ? "cut" : connected ? "followed" : "cut off";
-  $("feed-age").textContent = age < 0 ? "an unknown time" : age < 2000 ? took(age) : age < 60000 ? `${(age / 1000).toFixed(1)} s` : span(age / 1000);
+  $("feed-age").textContent = age < 0 ? "an unknown time" : took(age);
   $("feed").textContent = cut ? "Restore the feed" : "Cut the feed";
   $("feed").disabled = false;
 }

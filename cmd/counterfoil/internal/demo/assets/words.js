@@ -38,6 +38,8 @@ export function exact(unixSeconds) { return new Date(unixSeconds * 1000).toLocal
 
 // took tells milliseconds with as many digits as mean something.
 export function took(ms) {
+  if (ms >= 60000) return span(ms / 1000);
+  if (ms >= 2000) return `${(ms / 1000).toFixed(1)} s`;
   if (ms < 0.9995) return `${Math.round(ms * 1000)} µs`;
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
 }
