@@ -103,7 +103,7 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 		return APIKey{}, verify.ErrTokenInvalid
 	}
 	now := a.now()
-	key, ok := a.apiKeys.get(parsed.Selector, now)
+	key, generation, ok := a.apiKeys.get(parsed.Selector, now)
 	if !ok {
 		key, err = a.store.Catalog().APIKey(ctx, parsed.Selector)
 		if errors.Is(err, ErrNotFound) {
@@ -116,7 +116,7 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 	if !parsed.Matches(key.SecretHash) || !key.RevokedAt.IsZero() || !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
 		return APIKey{}, verify.ErrTokenInvalid
 	}
-	a.apiKeys.put(key, now, !ok)
+	a.apiKeys.put(key, now, generation, !ok)
 	return key, nil
 }
 
@@ -129,8 +129,9 @@ const (
 // apiKeyCache remembers good keys for a second and notes their use. Only keys
 // whose secret matched enter, so that guesses cannot push good ones out.
 type apiKeyCache struct {
-	mu   sync.Mutex
-	keys map[string]*cachedAPIKey
+	mu         sync.Mutex
+	keys       map[string]*cachedAPIKey
+	generation int // grows when a key is revoked here: what was read before does not enter
 }
 
 type cachedAPIKey struct {
@@ -139,14 +140,14 @@ type cachedAPIKey struct {
 	usedAt time.Time
 }
 
-func (c *apiKeyCache) get(id string, now time.Time) (APIKey, bool) {
+func (c *apiKeyCache) get(id string, now time.Time) (key APIKey, generation int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.keys[id]
 	if age := now.Sub(readTime(k)); !ok || age < 0 || age >= apiKeyCacheLife {
-		return APIKey{}, false
+		return APIKey{}, c.generation, false
 	}
-	return k.key, true
+	return k.key, c.generation, true
 }
 
 func readTime(k *cachedAPIKey) time.Time {
@@ -156,9 +157,12 @@ func readTime(k *cachedAPIKey) time.Time {
 	return k.readAt
 }
 
-func (c *apiKeyCache) put(key APIKey, now time.Time, fresh bool) {
+func (c *apiKeyCache) put(key APIKey, now time.Time, generation int, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if generation != c.generation {
+		return
+	}
 	k, ok := c.keys[key.ID]
 	if !ok {
 		if c.keys == nil || len(c.keys) >= apiKeyCacheSize {
@@ -176,6 +180,7 @@ func (c *apiKeyCache) put(key APIKey, now time.Time, fresh bool) {
 func (c *apiKeyCache) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.generation++
 	delete(c.keys, id)
 }
 

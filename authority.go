@@ -81,7 +81,7 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 		counters:    newCounters(),
 	}
 	a.touches = newToucher(a)
-	if err := a.loadKeys(ctx); err != nil {
+	if err := a.startKeys(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
 	if err := a.makeVerifiers(); err != nil {

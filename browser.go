@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/opaque"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -95,6 +96,10 @@ func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(cont
 	}
 	// The cookie of the access token has one name: it holds one kind.
 	kept := want.ClientID == a.cfg.ClientID && (want.Audience == "" || want.Audience == a.cfg.Audiences[0])
+	sessionToken, missing := oneCookie(r, a.cookieName(want.ClientID))
+	if errors.Is(missing, errAmbiguous) {
+		return nil, missing
+	}
 	if kept {
 		token, err := oneCookie(r, accessTokenCookie)
 		if errors.Is(err, errAmbiguous) {
@@ -102,23 +107,20 @@ func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(cont
 		}
 		if err == nil {
 			claims, err := check(r.Context(), token)
-			if err == nil {
+			// Somebody else may have signed in since: the access token must
+			// be of the session that the other cookie names.
+			if err == nil && (missing != nil || strings.HasPrefix(sessionToken, string(opaque.SessionToken)+claims.SessionID)) {
 				return &BrowserAccess{AccessToken: token, Claims: claims}, nil
 			}
-			if !mended(err) {
+			if err != nil && !mended(err) {
 				return nil, err
 			}
 		}
 	}
-	sessionToken, err := oneCookie(r, a.cookieName(want.ClientID))
-	if err != nil {
-		return nil, err
+	if missing != nil {
+		return nil, missing
 	}
-	grant, err := a.refreshOnce(r.Context(), sessionToken, want)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := check(r.Context(), grant.AccessToken)
+	grant, claims, err := a.refreshAndCheck(r.Context(), sessionToken, want, check)
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +135,31 @@ func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(cont
 	return access, nil
 }
 
-// mended reports whether a fresh access token mends the refusal.
+// refreshAndCheck refreshes once more when the rights changed after the
+// snapshot of a refresh that was joined.
+func (a *Authority) refreshAndCheck(ctx context.Context, sessionToken string, want RefreshRequest, check func(context.Context, string) (*verify.Claims, error)) (*Grant, *verify.Claims, error) {
+	for again := true; ; again = false {
+		grant, err := a.refreshOnce(ctx, sessionToken, want)
+		if err != nil {
+			return nil, nil, err
+		}
+		claims, err := check(ctx, grant.AccessToken)
+		if err == nil {
+			return grant, claims, nil
+		}
+		if !again || !errors.Is(err, verify.ErrTokenStale) {
+			return nil, nil, err
+		}
+	}
+}
+
+// mended reports whether a fresh access token may mend the refusal. After a
+// step-up it carries the new time of authentication.
 func mended(err error) bool {
 	for _, cause := range []error{
 		verify.ErrTokenInvalid, verify.ErrTokenExpired, verify.ErrTokenStale,
 		verify.ErrTokenRevoked, verify.ErrTokenTooOld, verify.ErrAudienceMismatch,
+		verify.ErrInsufficientUserAuthentication,
 	} {
 		if errors.Is(err, cause) {
 			return true
@@ -153,7 +175,14 @@ const refreshDeadline = 10 * time.Second
 // secret never shares a right one's answer.
 func (a *Authority) refreshOnce(ctx context.Context, sessionToken string, want RefreshRequest) (*Grant, error) {
 	key := want.ClientID + "\x00" + want.Audience + "\x00" + sessionToken
-	shared := a.refreshing.DoChan(key, func() (any, error) {
+	shared := a.refreshing.DoChan(key, func() (_ any, err error) {
+		defer func() {
+			// This is no goroutine of net/http: a panic of the Claims hook
+			// would end the process.
+			if p := recover(); p != nil {
+				err = fmt.Errorf("%w: refresh panicked: %v", verify.ErrUnavailable, p)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshDeadline)
 		defer cancel()
 		return a.Refresh(ctx, sessionToken, want)

@@ -2,7 +2,9 @@ package counterfoil_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -210,5 +212,62 @@ func TestBrowserLeavesStreamingAlone(t *testing.T) {
 	line, err := bufio.NewReader(res.Body).ReadString('\n')
 	if err != nil || line != "data: 1\n" || accessCookie(res) == nil {
 		t.Errorf("%q, %v", line, err)
+	}
+}
+
+func TestBrowserServesTheSessionThatSignedInLast(t *testing.T) {
+	a := memory(t)
+	alice, bob := signIn(t, a, "alice"), signIn(t, a, "bob")
+	// Alice's access token is still in the browser when Bob signs in there.
+	res := serve(a.Browser()(hello), page("GET", map[string]string{
+		"__Host-counterfoil": bob.SessionToken.Reveal(), "__Host-counterfoil-at": alice.AccessToken,
+	}))
+	body, _ := io.ReadAll(res.Body)
+	if string(body) != "hello bob" || accessCookie(res) == nil {
+		t.Errorf("%d %q", res.StatusCode, body)
+	}
+}
+
+func TestBrowserSeesAStepUpAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := memory(t)
+		defer a.Close()
+		g := signIn(t, a, "alice")
+		time.Sleep(time.Hour)
+		careful := a.Browser(verify.MaxAuthAge(10 * time.Minute))(hello)
+		old := refresh(t, a, g)
+		jar := map[string]string{"__Host-counterfoil": g.SessionToken.Reveal(), "__Host-counterfoil-at": old.AccessToken}
+		if res := serve(careful, page("GET", jar)); res.StatusCode != 401 || !strings.Contains(res.Header.Get("WWW-Authenticate"), "insufficient_user_authentication") {
+			t.Fatalf("before: %d", res.StatusCode)
+		}
+		s, err := a.Authenticate(t.Context(), g.SessionToken.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		up, err := a.Reauthenticated(t.Context(), nil, s, []string{"pwd"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jar["__Host-counterfoil"] = up.SessionToken.Reveal()
+		if res := serve(careful, page("GET", jar)); res.StatusCode != 200 {
+			t.Errorf("after: %d", res.StatusCode)
+		}
+	})
+}
+
+func TestAPanicOfTheClaimsHookEndsOneRequest(t *testing.T) {
+	calm := true
+	a := open(t, memstore.New(), func(c *counterfoil.Config) {
+		c.Claims = func(context.Context, counterfoil.Session) (counterfoil.Claims, error) {
+			if !calm {
+				panic("nil map")
+			}
+			return counterfoil.Claims{}, nil
+		}
+	})
+	g := signIn(t, a, "alice")
+	calm = false
+	if res := serve(a.Browser()(hello), page("GET", map[string]string{"__Host-counterfoil": g.SessionToken.Reveal()})); res.StatusCode != 503 {
+		t.Errorf("status %d", res.StatusCode)
 	}
 }

@@ -22,6 +22,9 @@ import (
 // is dead, so that expired tokens can still be exchanged (protocol section 6).
 const retireMargin = 10 * time.Minute
 
+// maxPublishedKeys bounds the key set, which every verifier reads whole.
+const maxPublishedKeys = 64
+
 // keySet is the opened form of one version of the key ring. It is immutable.
 type keySet struct {
 	version int64
@@ -32,9 +35,10 @@ type keySet struct {
 	jwks    []byte
 }
 
-// loadKeys reads the ring, makes the first keys when there are none, and
-// installs the opened set unless a newer one is there already.
-func (a *Authority) loadKeys(ctx context.Context) error {
+// startKeys reads the ring, makes the first keys when there are none, and
+// switches the algorithm when another is configured. Only a starting node does
+// that: nodes of two configurations would otherwise take turns forever.
+func (a *Authority) startKeys(ctx context.Context) error {
 	ring, err := a.store.Catalog().Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("read signing keys: %w", err)
@@ -50,6 +54,16 @@ func (a *Authority) loadKeys(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make signing keys: %w", err)
 		}
+	}
+	return a.installKeys(&ring)
+}
+
+// loadKeys reads the ring and installs the opened set unless a newer one is
+// there already.
+func (a *Authority) loadKeys(ctx context.Context) error {
+	ring, err := a.store.Catalog().Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read signing keys: %w", err)
 	}
 	return a.installKeys(&ring)
 }
@@ -100,6 +114,15 @@ func (a *Authority) completeRing(r *KeyRing) error {
 	r.Keys = slices.DeleteFunc(r.Keys, func(k KeyRecord) bool {
 		return k.State == KeyRetiring && !k.Until.After(now)
 	})
+	published := 0
+	for _, k := range r.Keys {
+		if k.State != KeyRevoked {
+			published++
+		}
+	}
+	if published > maxPublishedKeys {
+		return fmt.Errorf("%w: %d keys are still published, wait until retiring ones have left", ErrConflict, published-1)
+	}
 	return nil
 }
 
@@ -162,7 +185,8 @@ func (a *Authority) installKeys(r *KeyRing) error {
 		if k.State == KeyRetiring {
 			set.until[k.ID] = k.Until
 		}
-		if k.State != KeyActive || k.Algorithm != a.cfg.Algorithm {
+		// Another node may have switched the algorithm: its key signs then.
+		if k.State != KeyActive || set.signer != nil && k.Algorithm != a.cfg.Algorithm {
 			continue
 		}
 		set.signer, err = a.openSigner(&k)
@@ -222,6 +246,8 @@ func (a *Authority) JWKS() []byte { return a.keys.Load().jwks }
 
 // RotateKeys makes the next key the active one, publishes a new next, and
 // lets the old active key retire: it verifies until its last token is dead.
+// Let five minutes pass between two rotations: verifiers that do not follow
+// the feed read the key set that often, and know the next key by then.
 func (a *Authority) RotateKeys(ctx context.Context) error {
 	return a.changeKeys(ctx, func(r *KeyRing, now time.Time) error {
 		for i := range r.Keys {

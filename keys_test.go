@@ -290,3 +290,43 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesOfTwoAlgorithmsDoNotTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, seal := memstore.New(), newSeal()
+		es := open(t, store, func(c *counterfoil.Config) { c.Seal = seal })
+		defer es.Close()
+		ed := open(t, store, func(c *counterfoil.Config) { c.Seal, c.Algorithm = seal, "EdDSA" })
+		defer ed.Close()
+		g := signIn(t, ed, "alice")
+		time.Sleep(5 * time.Minute) // many sweeps and polls of both
+		synctest.Wait()
+		ring, err := store.Catalog().Keys(t.Context())
+		if err != nil || ring.Version > 2 || len(ring.Keys) != 4 {
+			t.Errorf("version %d, %d keys, %v", ring.Version, len(ring.Keys), err)
+		}
+		// The node of the former algorithm signs with what is active now.
+		for _, a := range []*counterfoil.Authority{es, ed} {
+			fresh := refresh(t, a, g)
+			for _, v := range []*counterfoil.Authority{es, ed} {
+				if _, err := check(t, v, fresh.AccessToken); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
+
+func TestTheKeySetIsBounded(t *testing.T) {
+	a := memory(t)
+	var err error
+	for range 100 {
+		if err = a.RotateKeys(t.Context()); err != nil {
+			break
+		}
+	}
+	wantErr(t, err, counterfoil.ErrConflict)
+	if n := len(kids(t, a)); n > 64 {
+		t.Errorf("%d keys are published", n)
+	}
+}

@@ -214,12 +214,16 @@ type SessionChange struct {
 }
 
 // ChangeSession changes a running session. Access tokens minted before are
-// answered with token_stale; the next refresh carries the change.
+// answered with token_stale; the next refresh carries the change. A session
+// that ended or expired stays as it is: [ErrConflict].
 func (a *Authority) ChangeSession(ctx context.Context, sid string, change SessionChange) (Session, error) {
 	if !opaque.IsSelector(sid) {
 		return Session{}, fmt.Errorf("change session: %w", ErrNotFound)
 	}
 	s, revocations, err := a.sessions.Update(ctx, sid, a.retain(), func(s *Session) (bool, error) {
+		if s.Status(a.now()) != StatusActive {
+			return false, fmt.Errorf("%w: the session has ended", ErrConflict)
+		}
 		if change.Roles != nil {
 			s.Roles = *change.Roles
 		}
@@ -246,7 +250,7 @@ func (a *Authority) ChangeSession(ctx context.Context, sid string, change Sessio
 	})
 	a.Apply(revocations...)
 	var field *FieldError
-	if errors.As(err, &field) {
+	if errors.As(err, &field) || errors.Is(err, ErrConflict) {
 		return Session{}, err
 	}
 	if err != nil {

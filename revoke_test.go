@@ -270,3 +270,19 @@ func TestReasonsAreChecked(t *testing.T) {
 	}
 	refresh(t, a, g)
 }
+
+func TestSEC14NoChangeRevivesASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := memory(t)
+		defer a.Close()
+		g, err := a.StartSession(t.Context(), counterfoil.SignIn{Subject: "alice", Absolute: 10 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		longer := 24 * time.Hour
+		_, err = a.ChangeSession(t.Context(), g.Session.ID, counterfoil.SessionChange{MaxAge: &longer})
+		wantErr(t, err, counterfoil.ErrConflict)
+		wantEnded(t, a, g, counterfoil.ErrSessionExpired, "")
+	})
+}

@@ -85,10 +85,9 @@ func (h *hearing) apply(entries []revoked.Entry) {
 		if e.Until.IsZero() {
 			continue
 		}
-		left := e.Until.Sub(theirs)
-		if !known {
-			left = max(left, longest)
-		}
+		// Never less than a token lives that was minted just now: a node whose
+		// wall clock was set back dates entries before the clock of its beats.
+		left := max(e.Until.Sub(theirs), longest)
 		e.Until = now.Add(min(left, longestDiscovered+retainMargin))
 	}
 	h.table.Apply(entries...)
