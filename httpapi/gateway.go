@@ -141,7 +141,10 @@ func (g *gateway) checkBearer(r *http.Request, q *question, token string) error 
 	if err != nil {
 		return err
 	}
-	_, err = v.Check(r.Context(), token, q.rules...)
+	claims, err := v.Check(r.Context(), token, q.rules...)
+	if err == nil && g.api.clientID != "" && claims.ClientID != g.api.clientID {
+		return verify.ErrTokenInvalid // as with its cookies: this gateway is one application's
+	}
 	return err
 }
 

@@ -337,6 +337,9 @@ func TestGatewayMounted(t *testing.T) {
 	if c := s.upstream(a, ""); c.ClientID != "admin" || a.setCookie(t) != nil {
 		t.Errorf("client %q, cookie %v", c.ClientID, a.setCookie(t))
 	}
+	// Nor is its access token.
+	foreign := s.do(ask{method: "GET /gate", any: true, header: []string{"X-Original-Method", "GET", "Authorization", "Bearer " + up.text("access_token")}})
+	s.refusedAtGate(foreign, 401, "token_invalid")
 	s.refusedAtGate(at("/gate?role=x", g.Cookie().String()), 403, "insufficient_scope")
 	s.refusedAtGate(at("/gate/deeper?role=x", g.Cookie().String()), 400, "invalid_request")
 	s.refusedAtGate(at("/gate/", g.Cookie().String()), 400, "invalid_request")
