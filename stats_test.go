@@ -62,7 +62,7 @@ func TestStats(t *testing.T) {
 		// What waits is written within a second or so; the sweep runs each minute.
 		time.Sleep(6 * time.Hour)
 		cat := signIn(t, a, "cat")
-		time.Sleep(6 * time.Hour)
+		time.Sleep(6*time.Hour + 500*time.Millisecond) // between two writes
 		refresh(cat)
 		if s := a.Stats(); s.TouchesPending != 1 {
 			t.Errorf("%d touches wait", s.TouchesPending)
