@@ -60,6 +60,8 @@ func SQLite(db *sql.DB, options ...Option) *Store {
 
 // PostgreSQL returns a Store on a PostgreSQL database, in the schema that the
 // connections find first. Nothing is opened or changed before [Store.Open].
+// Bound the pool (db.SetMaxOpenConns, say 16): an unbounded one asks the server
+// for a connection a request.
 func PostgreSQL(db *sql.DB, options ...Option) *Store {
 	return newStore(postgresql, db, settings{prefix: defaultPrefix, migrate: true}, options)
 }
