@@ -243,6 +243,12 @@ func signOut(c *call, in *signOutRequest) (none, error) {
 	s, err := c.session()
 	this := in.SID == "" && in.Which != "others" && in.Which != "all" || err == nil && in.SID == s.ID
 	if ended := (*counterfoil.EndedError)(nil); this && errors.As(err, &ended) {
+		if errors.Is(err, counterfoil.ErrSessionRevoked) && ended.SessionID != "" {
+			// Another process ended it: the verifiers of this one may not know yet.
+			if err := c.auth.RevokeSession(c.ctx(), ended.SessionID, counterfoil.SignedOut, counterfoil.By(actorUser)); err != nil {
+				return none{}, err
+			}
+		}
 		c.clearCookie()
 		return none{}, nil
 	}

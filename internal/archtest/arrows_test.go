@@ -22,6 +22,7 @@ var layers = map[string]int{
 	"pages":           6,
 	"dashboard":       6,
 	"counterfoiltest": 7,
+	"simulation":      7,
 	"cmd":             8,
 	"examples":        9,
 	"sdk":             9, // vectors and tests of the packages in other languages
@@ -34,7 +35,7 @@ var (
 	storeless = []string{"", "directory", "httpapi", "pages", "dashboard"}
 
 	// testOnly is never linked into the binary that people run.
-	testOnly = []string{"storetest", "counterfoiltest", "internal/testenv", "internal/archtest"}
+	testOnly = []string{"storetest", "counterfoiltest", "simulation", "internal/testenv", "internal/archtest"}
 
 	// drivers are database drivers and clients. The caller of a store brings
 	// one; a library that did would choose for everybody.
