@@ -163,6 +163,16 @@ type linked struct {
 	link *link
 }
 
+// Read implements [io.Reader]. What comes after the cut is lost, though closing
+// lets a read that is under way end with it.
+func (s *linked) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if s.link.isCut() {
+		return 0, errCut
+	}
+	return n, err
+}
+
 // Close implements [io.Closer].
 func (s *linked) Close() error {
 	s.link.mu.Lock()
