@@ -134,7 +134,7 @@ func (m *model) refusedBy(t *token) (at time.Time, why string) {
 			consider(c.ack, "the rights had changed")
 		}
 	}
-	if k := m.keys[t.kid]; k != nil {
+	if k := m.keys[t.kid]; k != nil && at.IsZero() {
 		consider(k.ack, "its key had been revoked")
 	}
 	return at, why

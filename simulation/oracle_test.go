@@ -76,6 +76,7 @@ func (w *world) checkAccepted(s *service, t *token, r *route, stats verify.Stats
 	}
 	since := began.Sub(dead)
 	switch {
+	case why == "its key had been revoked": // which a node learns from the log alone
 	case r.asking, r.age > 0 && began.Add(s.skew).Sub(t.exp.Add(-lifetime*9/10)) > r.age+time.Second:
 		if since > 0 {
 			w.fail(promise, "%s accepted a token of %s after a live check (%s); %s %s before", s.name, short(t.session.sid), r.name, why, since)
@@ -93,7 +94,7 @@ func (w *world) checkAccepted(s *service, t *token, r *route, stats verify.Stats
 // checkRefused: a running verifier lets in what nothing speaks against, without
 // waiting for anybody.
 func (w *world) checkRefused(s *service, t *token, r *route, stats verify.Stats, began, ended time.Time, err error) {
-	if !w.model.good(t, ended) || t.skew > 2*time.Second {
+	if !w.model.good(t, ended) || t.skew > 2*time.Second || t.start.Before(w.restoredAt) {
 		return
 	}
 	if r.name != "default" {
