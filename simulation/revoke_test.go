@@ -151,7 +151,11 @@ func (w *world) changeKeys(ctx context.Context, dice *rand.Rand, n *node, emerge
 		w.note("keys rotate at %s: %v", n.name, auth.RotateKeys(ctx))
 		return
 	}
-	kid := pick(dice, w.db.kids())
+	kids := w.db.kids()
+	if len(kids) == 0 {
+		return // the database has just gone back
+	}
+	kid := pick(dice, kids)
 	w.model.mu.Lock()
 	if w.model.keys[kid] != nil {
 		w.model.mu.Unlock()
