@@ -20,8 +20,10 @@ import (
 // served. An `Authorization: Bearer` access token is taken first.
 //
 // Requests of unsafe methods from another origin are refused. Where there is
-// no live session, [Config.SignedOut] answers, by default with 401. A rule
-// that cannot be kept panics when the route is built.
+// no live session, [Config.SignedOut] answers, and where the user has to prove
+// again who they are, [Config.StepUp], both by default with 401. Once they
+// have done so the next request is let through. A rule that cannot be kept
+// panics when the route is built.
 func (a *Authority) Browser(rules ...verify.Rule) func(http.Handler) http.Handler {
 	v := a.verifiers[a.cfg.Audiences[0]]
 	check := v.Checker(append(rules[:len(rules):len(rules)], verify.RefreshWhenOld())...)
@@ -40,7 +42,7 @@ func (a *Authority) Browser(rules ...verify.Rule) func(http.Handler) http.Handle
 			}
 			access, err := a.browse(r, RefreshRequest{}, check)
 			if err != nil {
-				a.signedOut(w, r, err)
+				a.refuse(w, r, err)
 				return
 			}
 			if access.Cookie != nil {
@@ -198,14 +200,19 @@ func (a *Authority) refreshOnce(ctx context.Context, sessionToken string, want R
 	}
 }
 
-func (a *Authority) signedOut(w http.ResponseWriter, r *http.Request, err error) {
+// refuse answers for a page. The application's own answers are for the
+// requests that came with cookies, never for those with a Bearer token.
+func (a *Authority) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var ended *EndedError
-	if a.cfg.SignedOut != nil && (errors.As(err, &ended) || errors.Is(err, errMissing)) {
-		noStore(w)
-		a.cfg.SignedOut(w, r, err)
-		return
+	answer := verify.WriteError
+	switch {
+	case a.cfg.SignedOut != nil && (errors.As(err, &ended) || errors.Is(err, errMissing)):
+		answer = a.cfg.SignedOut
+	case a.cfg.StepUp != nil && errors.Is(err, verify.ErrInsufficientUserAuthentication):
+		answer = a.cfg.StepUp
 	}
-	verify.WriteError(w, r, err)
+	noStore(w)
+	answer(w, r, err)
 }
 
 // uncached keeps an answer that sets a credential out of every cache, whatever

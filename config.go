@@ -52,6 +52,17 @@ type Config struct {
 	// have no live session, for instance with a redirect to the sign-in page;
 	// the error says why. Default: 401 with problem+json.
 	SignedOut func(w http.ResponseWriter, r *http.Request, err error)
+	// StepUp answers requests for pages behind [Authority.Browser] whose user
+	// is signed in and has to prove again who they are ([verify.MaxAuthAge]),
+	// for instance with a redirect to the step-up page. err is a
+	// [*verify.Error] whose MaxAge is what the page asks for. Send only what a
+	// person will see there, requests whose Sec-Fetch-Mode is "navigate"; give
+	// scripts, which repeat the request themselves, [verify.WriteError].
+	// Default: 401 with problem+json and the challenge of RFC 9470.
+	StepUp func(w http.ResponseWriter, r *http.Request, err error)
+	// MaxWatches bounds [Authority.WatchSession] in this process: each watch
+	// holds a connection of somebody; default 5000.
+	MaxWatches int
 	// Retention is how long ended and expired sessions stay for audit;
 	// default 30 days.
 	Retention time.Duration
@@ -84,6 +95,7 @@ const (
 	maxAbsolute      = 400 * 24 * time.Hour
 	defaultRetention = 30 * 24 * time.Hour
 	defaultClientID  = "default"
+	defaultWatches   = 5000
 
 	// clockTolerance is how far this node's clock may be from the store's.
 	clockTolerance = 5 * time.Second
@@ -104,6 +116,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ClientID == "" {
 		c.ClientID = defaultClientID
+	}
+	if c.MaxWatches == 0 {
+		c.MaxWatches = defaultWatches
 	}
 	if c.Retention == 0 {
 		c.Retention = defaultRetention
@@ -159,6 +174,9 @@ func (c *Config) validate() error {
 	}
 	if c.Retention < 0 {
 		return &FieldError{"Retention", "must not be negative"}
+	}
+	if c.MaxWatches < 0 {
+		return &FieldError{"MaxWatches", "must not be negative"}
 	}
 	return c.Lifetimes.validate("Lifetimes")
 }
