@@ -4,16 +4,22 @@ import (
 	"context"
 	"database/sql"
 	"math/rand/v2"
+	"runtime"
 	"time"
 )
 
 // pool is PostgreSQL with transactions of our own.
 type pool struct {
 	direct
-	db *sql.DB
+	db     *sql.DB
+	gather gather
 }
 
-func newPool(c *compiler, db *sql.DB) *pool { return &pool{direct{c, db}, db} }
+func newPool(s *Store) *pool {
+	p := &pool{direct: direct{&s.compiler, s.db}, db: s.db}
+	p.gather.read, p.gather.lanes = (&sessions{s, p}).readGathered, max(2, runtime.GOMAXPROCS(0)/2)
+	return p
+}
 
 func (p *pool) view(ctx context.Context, fn func(runner) error) error {
 	return p.repeat(ctx, func() error { return fn(p.direct) })

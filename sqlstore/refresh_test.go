@@ -1,10 +1,13 @@
 package sqlstore_test
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/sqlstore"
@@ -59,4 +62,54 @@ func refreshAtOnce(t *testing.T, store *sqlstore.Store) {
 	if _, err := auth.Authenticate(t.Context(), token); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
+}
+
+// Reads of sessions that come at once share statements. Each gets its own
+// session, in memory of its own, and never one from before it asked.
+func TestParallelReads(t *testing.T) {
+	store := opened(t, sqlstore.PostgreSQL(postgresDB(t, nil)))
+	sessions := store.Sessions()
+	var sids []string
+	for range 50 {
+		add := session("alice")
+		add.Extra = map[string]any{"sid": add.ID}
+		if _, err := sessions.Insert(t.Context(), add); err != nil {
+			t.Fatal(err)
+		}
+		sids = append(sids, add.ID)
+	}
+	var ended [50]atomic.Bool
+	var readers sync.WaitGroup
+	for reader := range 100 {
+		readers.Go(func() {
+			for round := range 50 {
+				i := (reader + round) % len(sids)
+				over := ended[i].Load()
+				snap, err := sessions.Snapshot(t.Context(), sids[i])
+				switch {
+				case err != nil:
+					t.Error(err)
+				case snap.Session.ID != sids[i] || snap.Session.Extra["sid"] != sids[i] || snap.Session.Subject != "alice":
+					t.Errorf("asked for %s, got %+v", sids[i], snap.Session)
+				case over && snap.Session.End == nil:
+					t.Errorf("%s had ended before it was read, and is active", sids[i])
+				}
+				snap.Session.Extra["sid"] = "written over"
+				if _, err := sessions.Snapshot(t.Context(), "nobody's"); !errors.Is(err, counterfoil.ErrNotFound) {
+					t.Errorf("a session that is not there: %v", err)
+				}
+				if _, err := sessions.Snapshot(t.Context(), "a\x00b"); !errors.Is(err, counterfoil.ErrNotFound) {
+					t.Errorf("an id that is none: %v", err)
+				}
+			}
+		})
+	}
+	for i := 0; i < len(sids); i += 2 {
+		_, err := sessions.End(t.Context(), counterfoil.EndRequest{ID: sids[i], End: counterfoil.End{Reason: counterfoil.SignedOut, Actor: "user"}, Retain: time.Minute})
+		if err != nil {
+			t.Error(err)
+		}
+		ended[i].Store(true)
+	}
+	readers.Wait()
 }

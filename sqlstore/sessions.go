@@ -30,6 +30,9 @@ func (s *sessions) Snapshot(ctx context.Context, id string) (counterfoil.Snapsho
 
 // snapshot also returns what only this package needs.
 func (s *sessions) snapshot(ctx context.Context, id string) (snap counterfoil.Snapshot, own session, err error) {
+	if p, ok := s.in.(*pool); ok {
+		return p.gather.ask(ctx, id)
+	}
 	err = s.in.view(ctx, func(on runner) (err error) {
 		snap, own, err = s.readSnapshot(ctx, on, id)
 		return err
@@ -39,15 +42,21 @@ func (s *sessions) snapshot(ctx context.Context, id string) (snap counterfoil.Sn
 
 func (s *sessions) readSnapshot(ctx context.Context, on runner, id string) (snap counterfoil.Snapshot, own session, err error) {
 	found, err := one(ctx, on, func(r *row) {
-		own = readSession(r)
-		sub := readSubject(r)
-		snap = counterfoil.Snapshot{Session: own.of(&sub), Subject: sub.Subject, KeyVersion: r.int(), Now: s.clockOr(r)}
-	}, `SELECT `+sessionColumns+`, `+subjectColumns+`, (SELECT key_version FROM {meta}), {clock}
-		FROM {sessions} s JOIN {subjects} u ON u.no = s.subject_no WHERE s.sid = $1`, id)
+		snap, own = s.snapshotOf(r)
+	}, `SELECT `+snapshotColumns+` FROM {sessions} s JOIN {subjects} u ON u.no = s.subject_no WHERE s.sid = $1`, id)
 	if err == nil && !found {
 		err = counterfoil.ErrNotFound
 	}
 	return snap, own, err
+}
+
+// snapshotColumns are what snapshotOf reads.
+const snapshotColumns = sessionColumns + `, ` + subjectColumns + `, (SELECT key_version FROM {meta}), {clock}`
+
+func (s *Store) snapshotOf(r *row) (counterfoil.Snapshot, session) {
+	own := readSession(r)
+	sub := readSubject(r)
+	return counterfoil.Snapshot{Session: own.of(&sub), Subject: sub.Subject, KeyVersion: r.int(), Now: s.clockOr(r)}, own
 }
 
 func (s *sessions) Insert(ctx context.Context, add counterfoil.Session) (counterfoil.Snapshot, error) {
@@ -180,7 +189,7 @@ func (s *sessions) replace(ctx context.Context, was *counterfoil.Subject, next *
 			return err
 		}
 		changed, err := on.exec(ctx, `UPDATE {sessions} SET rev = rev + 1, last_active_at = $3, idle_ms = $4, expires_at = $5,
-			auth_time = $6, epoch0 = $7, secret_hash = $8, amr = $9, user_agent = $10, ip = $11, roles = $12, scope = $13, extra = $14
+			auth_time = $6, epoch0 = $7, secret_hash = $8, amr = $9, user_agent = $10, ip = $11, roles = $12, scope = $13, extra = $14, binding = $15
 			WHERE sid = $1 AND rev = $2`, append([]any{next.ID, rev}, values...)...)
 		if err != nil {
 			return err

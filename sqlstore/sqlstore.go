@@ -75,7 +75,7 @@ func newStore(d dialect, db *sql.DB, set settings, options []Option) *Store {
 	if d == sqlite {
 		s.engine = newFile(&s.compiler, db, set.relaxed)
 	} else {
-		s.engine = newPool(&s.compiler, db)
+		s.engine = newPool(s)
 	}
 	return s
 }
