@@ -1,10 +1,10 @@
-// Package directory keeps the users who sign in here: e-mail address and
-// password, roles and scopes, disabling. An application with its own users
-// skips it and calls [counterfoil.Authority.StartSession] itself.
+// Package directory keeps the users who sign in here: e-mail address,
+// password and passkeys, roles and scopes, disabling. An application with its
+// own users skips it and calls [counterfoil.Authority.StartSession] itself.
 //
 // What it does not do: it sends no mail (it makes the one-time token that your
 // mail carries), does not prove that an address belongs to who signs up, and
-// knows no second factor.
+// knows no second factor beside the password. A passkey brings its own.
 package directory
 
 import (
@@ -62,6 +62,11 @@ type Config struct {
 	ResetLifetime time.Duration
 	// Throttle slows down who guesses passwords.
 	Throttle Throttle
+	// RelyingParty is what passkeys are bound to; default the issuer's host.
+	RelyingParty RelyingParty
+	// Notify is told what the user should hear of, once it is done: send a
+	// mail. It is called in the request that did it, so it must return soon.
+	Notify func(ctx context.Context, e Event)
 	// Logger receives what operators should know; default [slog.Default].
 	Logger *slog.Logger
 }
@@ -96,8 +101,13 @@ type Directory struct {
 // New makes a directory over a store that was opened. Errors: a
 // [*counterfoil.FieldError] for the configuration.
 func New(auth *counterfoil.Authority, store Store, config Config) (*Directory, error) {
+	givenID := config.RelyingParty.ID
 	config = config.withDefaults()
+	config.RelyingParty = config.RelyingParty.withDefaults(auth.Config().Issuer)
 	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	if err := config.RelyingParty.validate(givenID); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	rules, err := newPasswordRules(config)
@@ -169,7 +179,7 @@ func (c *Config) validate() error {
 func storeError(doing string, err error) error {
 	for _, answer := range []error{
 		counterfoil.ErrNotFound, counterfoil.ErrConflict, counterfoil.ErrInvalidCredentials,
-		counterfoil.ErrInvalidCursor, context.Canceled, verify.ErrUnavailable,
+		counterfoil.ErrInvalidCursor, context.Canceled, verify.ErrUnavailable, ErrLastPasskey, ErrTooManyPasskeys,
 	} {
 		if errors.Is(err, answer) {
 			return fmt.Errorf("%s: %w", doing, err)

@@ -15,6 +15,10 @@ import (
 type SignIn struct {
 	Email    string
 	Password string
+	// Credential is what the browser made of a passkey's ceremony: the JSON
+	// of PublicKeyCredential.toJSON(). For [Directory.SignInWithPasskey] and
+	// [Directory.SignUpWithPasskey], which look at neither Email nor Password.
+	Credential []byte
 	// Request tells the device, and the network that attempts are counted
 	// by; without it they are counted by account only.
 	Request *http.Request
@@ -26,9 +30,11 @@ type SignIn struct {
 	Idle     time.Duration
 }
 
-func (in *SignIn) session(subject string, epoch int64) counterfoil.SignIn {
+var passwordMethods = []string{methodPwd}
+
+func (in *SignIn) session(subject string, epoch int64, methods []string) counterfoil.SignIn {
 	return counterfoil.SignIn{
-		Subject: subject, Epoch: epoch, Request: in.Request, Device: in.Device, Methods: []string{methodPwd},
+		Subject: subject, Epoch: epoch, Request: in.Request, Device: in.Device, Methods: methods,
 		ClientID: in.ClientID, Audience: in.Audience, Absolute: in.Absolute, Idle: in.Idle,
 	}
 }
@@ -69,7 +75,7 @@ func (d *Directory) SignUp(ctx context.Context, in SignIn) (*counterfoil.Grant, 
 	if u, err = d.create(ctx, u); err != nil {
 		return fail(err)
 	}
-	grant, err := d.auth.StartSession(ctx, in.session(u.ID, epoch))
+	grant, err := d.auth.StartSession(ctx, in.session(u.ID, epoch, passwordMethods))
 	if err != nil {
 		return fail(err)
 	}
@@ -113,7 +119,7 @@ func (d *Directory) SignIn(ctx context.Context, in SignIn) (*counterfoil.Grant, 
 	if err != nil {
 		return nil, err
 	}
-	grant, err := d.auth.StartSession(ctx, in.session(u.ID, u.Epoch))
+	grant, err := d.auth.StartSession(ctx, in.session(u.ID, u.Epoch, passwordMethods))
 	if errors.Is(err, counterfoil.ErrSignedOutMeanwhile) || errors.Is(err, counterfoil.ErrSubjectDisabled) {
 		return nil, fmt.Errorf("%w: %w", counterfoil.ErrInvalidCredentials, err)
 	}

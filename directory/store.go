@@ -30,6 +30,8 @@ type User struct {
 	// good until ResetExpiresAt; zero when there is none.
 	ResetHash      opaque.Hash
 	ResetExpiresAt time.Time
+	// Passkeys are kept in the order in which they were added.
+	Passkeys []Passkey
 }
 
 // Store keeps the users. Where it shares a database with the sessions, an
@@ -59,6 +61,13 @@ type Store interface {
 	// Counters whose ExpiresAt is past read as zero and are deleted in time;
 	// times are kept to the millisecond at least.
 	Throttle(ctx context.Context, keys []string, fn func([]Counter) error) error
+	// AddCeremony keeps a ceremony until it is taken. What is past its
+	// ExpiresAt is deleted in time.
+	AddCeremony(ctx context.Context, c Ceremony) error
+	// TakeCeremony removes the ceremony with the challenge and returns it: of
+	// parallel calls, on all nodes, one gets it. Missing are also those whose
+	// ExpiresAt is not in the future.
+	TakeCeremony(ctx context.Context, challenge string) (Ceremony, error)
 }
 
 // Counter counts failures under one throttle key, or marks a known network.

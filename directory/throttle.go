@@ -38,6 +38,10 @@ type Throttle struct {
 	// SignUp counts sign-ups from one address, failed or not. Default 50, up
 	// to 1 minute.
 	SignUp Limit
+	// Ceremony counts passkey ceremonies that were begun from one address,
+	// finished or not: each is kept for five minutes. Default 1000, then one a
+	// second.
+	Ceremony Limit
 	// Session counts wrong passwords at step-up and password change in one
 	// session; whoever stole it guesses no faster. Default 5, up to 15 minutes.
 	Session Limit
@@ -57,6 +61,7 @@ func (t Throttle) withDefaults() Throttle {
 	fill(&t.Network, 100, time.Minute)
 	fill(&t.Range, 500, 10*time.Second)
 	fill(&t.SignUp, 50, time.Minute)
+	fill(&t.Ceremony, 1000, time.Second)
 	fill(&t.Session, 5, 15*time.Minute)
 	if t.Remember == 0 {
 		t.Remember = 90 * 24 * time.Hour
@@ -70,7 +75,8 @@ func (t Throttle) validate() error {
 		limit Limit
 	}{
 		{"Throttle.Pair", t.Pair}, {"Throttle.Account", t.Account}, {"Throttle.Network", t.Network},
-		{"Throttle.Range", t.Range}, {"Throttle.SignUp", t.SignUp}, {"Throttle.Session", t.Session},
+		{"Throttle.Range", t.Range}, {"Throttle.SignUp", t.SignUp},
+		{"Throttle.Ceremony", t.Ceremony}, {"Throttle.Session", t.Session},
 	} {
 		if err := l.limit.validate(l.field); err != nil {
 			return err
@@ -173,6 +179,14 @@ func (t *throttle) signUp(ctx context.Context, from network) error {
 		return nil
 	}
 	a := &attempt{throttle: t, counts: []count{{key: throttleKey("signup", from.host), limit: t.SignUp, always: true}}}
+	return a.begin(ctx)
+}
+
+func (t *throttle) ceremony(ctx context.Context, from network) error {
+	if from == (network{}) {
+		return nil
+	}
+	a := &attempt{throttle: t, counts: []count{{key: throttleKey("ceremony", from.host), limit: t.Ceremony, always: true}}}
 	return a.begin(ctx)
 }
 

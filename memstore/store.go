@@ -36,9 +36,10 @@ type Store struct {
 	ring    counterfoil.KeyRing
 	apiKeys map[string]*apiKey
 
-	users    map[string]*user
-	emails   map[string]*user // by EmailKey
-	counters map[string]directory.Counter
+	users      map[string]*user
+	emails     map[string]*user // by EmailKey
+	counters   map[string]directory.Counter
+	ceremonies map[string]directory.Ceremony
 }
 
 // Option changes what [New] makes.
@@ -60,7 +61,7 @@ func New(options ...Option) *Store {
 		apiKeys:  make(map[string]*apiKey),
 		users:    make(map[string]*user),
 		emails:   make(map[string]*user),
-		counters: make(map[string]directory.Counter),
+		counters: make(map[string]directory.Counter), ceremonies: make(map[string]directory.Ceremony),
 	}
 	for _, o := range options {
 		o(s)

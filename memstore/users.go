@@ -228,10 +228,55 @@ func (u users) Throttle(ctx context.Context, keys []string, fn func([]directory.
 	return nil
 }
 
+func (u users) AddCeremony(ctx context.Context, c directory.Ceremony) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := u.now()
+	// More leave than came, as with the counters.
+	left := 2
+	for key, old := range u.ceremonies {
+		if !now.Before(old.ExpiresAt) {
+			delete(u.ceremonies, key)
+		}
+		if left--; left == 0 {
+			break
+		}
+	}
+	if _, taken := u.ceremonies[c.Challenge]; taken {
+		return fmt.Errorf("ceremony: %w", counterfoil.ErrConflict)
+	}
+	c.ExpiresAt = moment(c.ExpiresAt)
+	u.ceremonies[c.Challenge] = c
+	return nil
+}
+
+func (u users) TakeCeremony(ctx context.Context, challenge string) (directory.Ceremony, error) {
+	if err := ctx.Err(); err != nil {
+		return directory.Ceremony{}, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c, ok := u.ceremonies[challenge]
+	delete(u.ceremonies, challenge)
+	if !ok || !u.now().Before(c.ExpiresAt) {
+		return directory.Ceremony{}, fmt.Errorf("ceremony: %w", counterfoil.ErrNotFound)
+	}
+	return c, nil
+}
+
 func cloneUser(u directory.User) directory.User {
 	u.Rights = cloneRights(u.Rights)
 	u.CreatedAt, u.UpdatedAt = moment(u.CreatedAt), moment(u.UpdatedAt)
 	u.ResetExpiresAt = moment(u.ResetExpiresAt)
+	u.Passkeys = slices.Clone(u.Passkeys)
+	for i := range u.Passkeys {
+		p := &u.Passkeys[i]
+		p.PublicKey, p.Transports = slices.Clone(p.PublicKey), slices.Clone(p.Transports)
+		p.CreatedAt, p.LastUsedAt = moment(p.CreatedAt), moment(p.LastUsedAt)
+	}
 	return u
 }
 

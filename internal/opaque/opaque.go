@@ -26,6 +26,7 @@ const (
 	SessionToken  Kind = "cf_st_"
 	APIKey        Kind = "cf_sk_"
 	PasswordReset Kind = "cf_pr_"
+	Ceremony      Kind = "cf_ce_"
 )
 
 const (
