@@ -98,7 +98,7 @@ func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(cont
 	}
 	// The cookie of the access token has one name: it holds one kind.
 	kept := want.ClientID == a.cfg.ClientID && (want.Audience == "" || want.Audience == a.cfg.Audiences[0])
-	sessionToken, missing := oneCookie(r, a.cookieName(want.ClientID))
+	sessionToken, missing := a.sessionCredential(r, want.ClientID)
 	if errors.Is(missing, errAmbiguous) {
 		return nil, missing
 	}
@@ -124,7 +124,7 @@ func (a *Authority) browse(r *http.Request, want RefreshRequest, check func(cont
 	}
 	grant, claims, err := a.refreshAndCheck(r.Context(), sessionToken, want, check)
 	if err != nil {
-		return nil, err
+		return nil, proofPending(r, err)
 	}
 	access := &BrowserAccess{AccessToken: grant.AccessToken, Claims: claims}
 	if kept {
@@ -206,7 +206,7 @@ func (a *Authority) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var ended *EndedError
 	answer := verify.WriteError
 	switch {
-	case a.cfg.SignedOut != nil && (errors.As(err, &ended) || errors.Is(err, errMissing)):
+	case a.cfg.SignedOut != nil && (errors.As(err, &ended) || errors.Is(err, errMissing) || errors.Is(err, verify.ErrProofRequired)):
 		answer = a.cfg.SignedOut
 	case a.cfg.StepUp != nil && errors.Is(err, verify.ErrInsufficientUserAuthentication):
 		answer = a.cfg.StepUp

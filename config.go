@@ -63,6 +63,9 @@ type Config struct {
 	// MaxWatches bounds [Authority.WatchSession] in this process: each watch
 	// holds a connection of somebody; default 5000.
 	MaxWatches int
+	// DeviceBinding binds sessions to the browsers that can hold a key for
+	// them; on by default.
+	DeviceBinding DeviceBinding
 	// Retention is how long ended and expired sessions stay for audit;
 	// default 30 days.
 	Retention time.Duration
@@ -123,6 +126,9 @@ func (c Config) withDefaults() Config {
 	if c.Retention == 0 {
 		c.Retention = defaultRetention
 	}
+	if c.DeviceBinding.Window == 0 {
+		c.DeviceBinding.Window = defaultWindow
+	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -171,6 +177,9 @@ func (c *Config) validate() error {
 	}
 	if c.Seal.load == nil {
 		return &FieldError{"Seal", "is required: SealFile, SealText or SealSecrets"}
+	}
+	if err := c.DeviceBinding.validate(); err != nil {
+		return err
 	}
 	if c.Retention < 0 {
 		return &FieldError{"Retention", "must not be negative"}

@@ -57,23 +57,27 @@ func (g *Grant) SetCookie(w http.ResponseWriter) {
 	noStore(w)
 }
 
-// ClearCookies deletes the session and access token cookies of an application
-// (empty: the default one), as sign-out does.
+// ClearCookies deletes the session, access token and bound cookies of an
+// application (empty: the default one), as sign-out does.
 func (a *Authority) ClearCookies(w http.ResponseWriter, clientID string) {
 	if clientID == "" {
 		clientID = a.cfg.ClientID
 	}
-	names := []string{a.cookieName(clientID)}
+	names := []string{a.cookieName(clientID), a.boundCookieName(clientID)}
 	if clientID == a.cfg.ClientID {
 		names = append(names, accessTokenCookie)
 	}
 	for _, name := range names {
-		http.SetCookie(w, &http.Cookie{
-			Name: name, Path: "/", MaxAge: -1,
-			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		})
+		http.SetCookie(w, expired(name))
 	}
 	noStore(w)
+}
+
+func expired(name string) *http.Cookie {
+	return &http.Cookie{
+		Name: name, Path: "/", MaxAge: -1,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
 }
 
 func noStore(w http.ResponseWriter) {
@@ -84,7 +88,8 @@ func noStore(w http.ResponseWriter) {
 // default one) from a request: `Authorization: Bearer cf_st_…` wins over the
 // cookie, other Authorization values are ignored. Two session cookies are
 // refused with [verify.ErrCredentialAmbiguous], none is
-// [verify.ErrCredentialMissing].
+// [verify.ErrCredentialMissing]. What is returned is to be handed on as it is:
+// the bound cookie of a device-bound session is with it (see [JoinBound]).
 func (a *Authority) SessionTokenFrom(r *http.Request, clientID string) (string, error) {
 	if clientID == "" {
 		clientID = a.cfg.ClientID
@@ -92,7 +97,7 @@ func (a *Authority) SessionTokenFrom(r *http.Request, clientID string) (string, 
 	if token, err := bearerSessionToken(r); token != "" || err != nil {
 		return token, err
 	}
-	return oneCookie(r, a.cookieName(clientID))
+	return a.sessionCredential(r, clientID)
 }
 
 func bearerSessionToken(r *http.Request) (string, error) {

@@ -31,7 +31,8 @@ type RefreshRequest struct {
 // Refresh trades a session token for a fresh access token. Any number of
 // refreshes may run at once: nothing is used up. Errors: [*EndedError], the
 // only ones that end the client's session; [*FieldError];
-// [verify.ErrUnavailable], to be tried again.
+// [verify.ErrProofRequired] for a device-bound session whose bound cookie is
+// missing or over; [verify.ErrUnavailable], to be tried again.
 func (a *Authority) Refresh(ctx context.Context, sessionToken string, r RefreshRequest) (_ *Grant, err error) {
 	defer func() { a.counters.refreshes.count(err) }()
 	audience, err := a.audience(r.Audience)
@@ -68,25 +69,14 @@ func (a *Authority) Authenticate(ctx context.Context, sessionToken string) (Sess
 }
 
 func (a *Authority) authenticated(ctx context.Context, sessionToken, clientID string) (*Snapshot, error) {
-	token, err := opaque.Parse(opaque.SessionToken, sessionToken)
-	if err != nil {
-		return nil, &EndedError{Err: ErrSessionUnknown}
-	}
-	snap, err := a.sessions.Snapshot(ctx, token.Selector)
-	if errors.Is(err, ErrNotFound) {
-		return nil, &EndedError{Err: ErrSessionUnknown}
+	snap, bound, err := a.presented(ctx, sessionToken, clientID)
+	if err == nil {
+		err = a.proved(snap, bound)
 	}
 	if err != nil {
-		return nil, a.storeError("read session", err)
-	}
-	// Reason and time are told to the right secret only.
-	if !token.Matches(snap.Session.SecretHash) || clientID != "" && clientID != snap.Session.ClientID {
-		return nil, &EndedError{Err: ErrSessionUnknown}
-	}
-	if err := snap.ended(); err != nil {
 		return nil, err
 	}
-	return &snap, nil
+	return snap, nil
 }
 
 // ended is nil while the session is active.
@@ -109,9 +99,15 @@ func (a *Authority) NewSessionSecret(sid string) (Secret, opaque.Hash) {
 
 // Regrant gives both credentials of a session whose secret was just replaced
 // by the given one, as step-up and a password change do.
-func (a *Authority) Regrant(ctx context.Context, _ *http.Request, s Session, secret Secret) (*Grant, error) {
-	grant, err := a.Refresh(ctx, secret.Reveal(), RefreshRequest{ClientID: s.ClientID})
+func (a *Authority) Regrant(ctx context.Context, _ *http.Request, s Session, secret Secret) (grant *Grant, err error) {
+	defer func() { a.counters.refreshes.count(err) }()
+	iat := a.now()
+	// A bound device has proved itself with the secret before.
+	snap, _, err := a.presented(ctx, secret.Reveal(), s.ClientID)
 	if err != nil {
+		return nil, err
+	}
+	if grant, err = a.refreshed(ctx, snap, a.cfg.Audiences[0], iat, true); err != nil {
 		return nil, err
 	}
 	grant.SessionToken = secret

@@ -3,6 +3,7 @@ package counterfoil
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -26,6 +27,7 @@ type Seal struct {
 type sealKey struct {
 	id   string // first 8 bytes of SHA-256 of the secret, in hex: names it without telling it
 	aead cipher.AEAD
+	mac  [sha256.Size]byte // a key of its own, for what is stamped and not hidden
 }
 
 const sealSize = 32
@@ -147,7 +149,9 @@ func sealKeys(secrets [][]byte) ([]sealKey, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(append([]byte("counterfoil seal id\x00"), secret...))
-		keys = append(keys, sealKey{id: hex.EncodeToString(sum[:8]), aead: aead})
+		stamp := hmac.New(sha256.New, secret)
+		stamp.Write([]byte("counterfoil stamp"))
+		keys = append(keys, sealKey{id: hex.EncodeToString(sum[:8]), aead: aead, mac: [sha256.Size]byte(stamp.Sum(nil))})
 	}
 	return keys, nil
 }

@@ -36,6 +36,10 @@ type Session struct {
 
 	SecretHash opaque.Hash
 
+	// Binding, when not nil, ties the session to a key in the user's device:
+	// the session token alone is no good any more.
+	Binding *Binding
+
 	// End says why, by whom and when the session was ended; nil while nobody
 	// ended it. Expiry does not set it.
 	End *End
@@ -67,6 +71,9 @@ const (
 	Disabled            Reason = "account_disabled"
 	Deleted             Reason = "account_deleted"
 	Revoked             Reason = "revoked" // by an operator or a backend
+	// DeviceKeyMismatch: who held the session token of a device-bound session
+	// signed with another key than the device's.
+	DeviceKeyMismatch Reason = "device_key_mismatch"
 )
 
 // Status is what a session is at a given moment.

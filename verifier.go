@@ -58,13 +58,16 @@ type ExchangeRequest struct {
 	ClientID string
 	// MaxTokenAge, when not zero, asks for a fresh token when the given one is older.
 	MaxTokenAge time.Duration
+	// BoundCookie is the bound cookie that the browser sent beside the token:
+	// a device-bound session gets no fresh token without it.
+	BoundCookie string
 }
 
 // Exchange checks an access token against its session now. When the token is
 // expired (by at most ten minutes), stale or older than asked, the grant
 // carries a fresh one for the same audience; otherwise its AccessToken is
 // empty. Errors: [*EndedError] when the session has ended, the verifier's
-// when the token is not good for it.
+// when the token is not good for it, [verify.ErrProofRequired].
 func (a *Authority) Exchange(ctx context.Context, accessToken string, r ExchangeRequest) (*Grant, error) {
 	iat := a.now()
 	c, err := a.exchanger.Check(ctx, accessToken)
@@ -92,5 +95,8 @@ func (a *Authority) Exchange(ctx context.Context, accessToken string, r Exchange
 		return &Grant{Session: snap.Session, ServerTime: snap.Now}, nil
 	}
 	// A backend asks on behalf of a request that the user made: that is use.
+	if err := a.proved(&snap, r.BoundCookie); err != nil {
+		return nil, err
+	}
 	return a.refreshed(ctx, &snap, c.Audience, iat, true)
 }

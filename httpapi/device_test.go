@@ -291,7 +291,7 @@ func TestSEC26SignOut(t *testing.T) {
 				t.Errorf("not cleared: %s", c.Raw)
 			}
 		}
-		if names != "__Host-counterfoil __Host-counterfoil-at " {
+		if names != "__Host-counterfoil __Host-counterfoil-bound __Host-counterfoil-at " {
 			t.Errorf("cleared: %s", names)
 		}
 	}

@@ -14,6 +14,9 @@ func keepable(s counterfoil.Session) (counterfoil.Session, error) {
 	s = cloneSession(s)
 	s.CreatedAt, s.LastActiveAt = moment(s.CreatedAt), moment(s.LastActiveAt)
 	s.ExpiresAt, s.AuthTime = moment(s.ExpiresAt), moment(s.AuthTime)
+	if s.Binding != nil {
+		s.Binding.RegisteredAt = moment(s.Binding.RegisteredAt)
+	}
 	if s.Extra != nil {
 		text, err := json.Marshal(s.Extra)
 		if err != nil {
@@ -32,6 +35,10 @@ func cloneSession(s counterfoil.Session) counterfoil.Session {
 	s.Roles = slices.Clone(s.Roles)
 	s.Scope = slices.Clone(s.Scope)
 	s.End = cloneEnd(s.End)
+	if s.Binding != nil {
+		binding := *s.Binding
+		s.Binding = &binding
+	}
 	if s.Extra != nil {
 		s.Extra = cloneValue(s.Extra).(map[string]any)
 	}

@@ -218,7 +218,7 @@ func encode(v any) (any, error) {
 // and readSubject take them.
 const (
 	sessionColumns = `s.sid, s.client_id, s.parent_sid, s.created_at, s.last_active_at, s.idle_ms, s.expires_at, s.auth_time, ` +
-		`s.epoch0, s.secret_hash, s.amr, s.user_agent, s.ip, s.roles, s.scope, s.extra, s.ended_at, s.end_reason, s.end_actor, s.rev, s.derived`
+		`s.epoch0, s.secret_hash, s.amr, s.user_agent, s.ip, s.roles, s.scope, s.extra, s.binding, s.ended_at, s.end_reason, s.end_actor, s.rev, s.derived`
 	subjectColumns = `u.no, u.id, u.epoch, u.signed_out_below, u.signed_out_at, u.signed_out_reason, u.signed_out_actor, u.roles, u.scope, u.disabled`
 )
 
@@ -253,6 +253,7 @@ func readSession(r *row) (s session) {
 	r.json(&s.Roles)
 	r.json(&s.Scope)
 	r.json(&s.Extra)
+	s.Binding = readBinding(r)
 	s.End = readEnd(r)
 	s.rev = r.int()
 	s.derived = r.bool()
@@ -300,7 +301,7 @@ func (s session) of(u *subject) counterfoil.Session {
 
 // sessionValues is what a session's row is written from, in the order of
 // changeableColumns.
-const changeableColumns = `last_active_at, idle_ms, expires_at, auth_time, epoch0, secret_hash, amr, user_agent, ip, roles, scope, extra`
+const changeableColumns = `last_active_at, idle_ms, expires_at, auth_time, epoch0, secret_hash, amr, user_agent, ip, roles, scope, extra, binding`
 
 const epoch0Value = 4 // its place among them
 
@@ -326,7 +327,7 @@ func sessionValues(s *counterfoil.Session) ([]any, error) {
 		authTime = s.AuthTime.UnixMilli()
 	}
 	return []any{s.LastActiveAt.UnixMilli(), s.IdleTimeout.Milliseconds(), s.ExpiresAt.UnixMilli(), authTime,
-		s.Epoch0, s.SecretHash[:], amr, textOrNull(s.Device.UserAgent), textOrNull(s.Device.IP), roles, scope, extra}, nil
+		s.Epoch0, s.SecretHash[:], amr, textOrNull(s.Device.UserAgent), textOrNull(s.Device.IP), roles, scope, extra, bindingOrNull(s.Binding)}, nil
 }
 
 // copied is s with lists and objects as they will be read from the values:
@@ -339,6 +340,7 @@ func copied(s counterfoil.Session, values []any) (counterfoil.Session, error) {
 	r.json(&s.Roles)
 	r.json(&s.Scope)
 	r.json(&s.Extra)
+	s.Binding = readBinding(&r)
 	return s, r.err
 }
 

@@ -39,7 +39,7 @@ func (s *sessions) insertPostgreSQL(ctx context.Context, on runner, add counterf
 			INSERT INTO {sessions} (sid, client_id, parent_sid, created_at, subject_no, `+changeableColumns+`)
 			SELECT $2, $3, $4, $5::bigint, u.no, $6::bigint, $7::bigint, $8::bigint, $9::bigint,
 				CASE WHEN $10::bigint = 0 THEN u.epoch ELSE least($10::bigint, u.epoch) END,
-				$11::bytea, $12, $13, $14, $15, $16, $17
+				$11::bytea, $12, $13, $14, $15, $16, $17, $18::bytea
 			FROM u WHERE NOT u.disabled AND ($10::bigint = 0 OR $10::bigint >= u.signed_out_below)
 			RETURNING epoch0
 		)

@@ -34,7 +34,7 @@ func (s *sessions) insertSQLite(ctx context.Context, on runner, add counterfoil.
 	}
 	values[epoch0Value] = add.Epoch0
 	_, err = on.exec(ctx, `INSERT INTO {sessions} (`+insertColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		append([]any{add.ID, add.ClientID, textOrNull(add.ParentID), add.CreatedAt.UnixMilli(), sub.no}, values...)...)
 	if err != nil {
 		return snap, err

@@ -50,7 +50,22 @@ func sameSession(t *testing.T, what string, got, want counterfoil.Session) {
 	if got.SecretHash != want.SecretHash {
 		t.Errorf("%s: SecretHash: got %x, want %x", what, got.SecretHash, want.SecretHash)
 	}
+	sameBinding(t, what+": Binding", got.Binding, want.Binding)
 	sameEnd(t, what+": End", got.End, want.End)
+}
+
+func sameBinding(t *testing.T, what string, got, want *counterfoil.Binding) {
+	t.Helper()
+	switch {
+	case got == nil && want == nil:
+	case got == nil || want == nil:
+		t.Errorf("%s: got %+v, want %+v", what, got, want)
+	default:
+		if got.Key != want.Key || got.Proofs != want.Proofs {
+			t.Errorf("%s: got key %x and %d proofs, want %x and %d", what, got.Key, got.Proofs, want.Key, want.Proofs)
+		}
+		sameTime(t, what+": RegisteredAt", got.RegisteredAt, want.RegisteredAt)
+	}
 }
 
 func sameEnd(t *testing.T, what string, got, want *counterfoil.End) {

@@ -39,6 +39,7 @@ const (
 var groups = []group{
 	{"Sessions", nothing, sessionDuties},
 	{"Values", nothing, valueDuties},
+	{"Bindings", nothing, bindingDuties},
 	{"Ends", nothing, endDuties},
 	{"Lists", nothing, listDuties},
 	{"Purge", nothing, purgeDuties},

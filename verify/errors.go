@@ -22,6 +22,7 @@ const (
 	CodeSessionUnknown      = "session_unknown"                  // 401: ended; sign in
 	CodeCredentialMissing   = "credential_missing"               // 401: the session has not ended
 	CodeCredentialAmbiguous = "credential_ambiguous"             // 401: more than one credential; the session has not ended
+	CodeProofRequired       = "proof_required"                   // 401: the device has to prove itself; the session has not ended
 	CodeInvalidRequest      = "invalid_request"                  // mend the request
 	CodeUnavailable         = "unavailable"                      // 503: wait
 )
@@ -52,6 +53,11 @@ var (
 	ErrSessionUnknown                 error = &Error{Status: http.StatusUnauthorized, Code: CodeSessionUnknown}
 	ErrCredentialMissing              error = &Error{Status: http.StatusUnauthorized, Code: CodeCredentialMissing}
 	ErrCredentialAmbiguous            error = &Error{Status: http.StatusUnauthorized, Code: CodeCredentialAmbiguous}
+	// ErrProofRequired: the session is bound to a device, and the cookie that
+	// proves the device is missing or over.
+	ErrProofRequired error = &Error{Status: http.StatusUnauthorized, Code: CodeProofRequired}
+	// ErrProofRefused: the proof that a device gave of itself is not good.
+	ErrProofRefused error = &Error{Status: http.StatusForbidden, Code: CodeProofRequired}
 	// ErrCrossOrigin: a request of an unsafe method came with a cookie from
 	// another origin (see [Cookie]).
 	ErrCrossOrigin error = &Error{Status: http.StatusForbidden, Code: CodeInvalidRequest, Field: "Origin"}

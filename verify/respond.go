@@ -27,6 +27,7 @@ var details = map[string]string{
 	CodeSessionUnknown:      "There is no such session. Sign in again.",
 	CodeCredentialMissing:   "The request carries no access token.",
 	CodeCredentialAmbiguous: "The request carries more than one credential.",
+	CodeProofRequired:       "The session is bound to a device, which has to prove itself again.",
 	CodeInvalidRequest:      "The request came from an origin that may not send it.",
 	CodeUnavailable:         "This cannot be verified at the moment. Try again.",
 }
@@ -79,7 +80,7 @@ func challenge(e *Error) string {
 	add := func(name, value string) { params = append(params, name+"="+quote(value)) }
 	code := ""
 	switch e.Code {
-	case CodeCredentialMissing:
+	case CodeCredentialMissing, CodeProofRequired:
 	case CodeCredentialAmbiguous:
 		code = "invalid_request"
 	case CodeTokenInvalid, CodeTokenExpired, CodeTokenStale, CodeTokenRevoked, CodeTokenTooOld, CodeAudienceMismatch,

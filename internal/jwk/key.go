@@ -181,3 +181,23 @@ func decode(name, text string, size int) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// ParseProofKey reads the public key that a proof brings along: on P-256, for
+// ES256. It has no key id; the one it gets here names nothing.
+func ParseProofKey(data []byte) (*jws.PublicKey, error) {
+	var k key
+	if err := strictjson.Object(data, k.member); err != nil {
+		return nil, err
+	}
+	if k.hasAlg && jws.Alg(k.alg) != jws.ES256 {
+		return nil, errors.New("alg: want ES256")
+	}
+	if skip, err := k.purpose(); skip != "" || err != nil {
+		return nil, errors.New("use, key_ops: want a key to verify with")
+	}
+	pub, err := k.material(jws.ES256)
+	if err != nil {
+		return nil, err
+	}
+	return jws.NewPublicKey("proof", jws.ES256, pub)
+}

@@ -40,29 +40,48 @@ func Parse(compact string) (Message, error) {
 // ParseUntyped is Parse for a header that may lack typ. It is there for test
 // vectors, which have none; a token without typ is never an access token.
 func ParseUntyped(compact string) (Message, error) {
+	p, err := split(compact)
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{Payload: p.payload, signed: p.signed, signature: p.signature}
+	if err := m.Header.parse(p.header); err != nil {
+		return Message{}, err
+	}
+	return m, nil
+}
+
+// parts are the decoded parts of a token, and the text that was signed.
+type parts struct {
+	header, payload, signature []byte
+	signed                     string
+}
+
+// split takes a token apart and decodes it.
+func split(compact string) (parts, error) {
 	if len(compact) > MaxToken {
-		return Message{}, malformed("longer than %d bytes", MaxToken)
+		return parts{}, malformed("longer than %d bytes", MaxToken)
 	}
 	first := strings.IndexByte(compact, '.')
 	if first < 0 {
-		return Message{}, malformed("want three parts")
+		return parts{}, malformed("want three parts")
 	}
 	second := strings.IndexByte(compact[first+1:], '.')
 	if second < 0 {
-		return Message{}, malformed("want three parts")
+		return parts{}, malformed("want three parts")
 	}
 	second += first + 1
 	header, payload, signature := compact[:first], compact[first+1:second], compact[second+1:]
 	switch {
 	case strings.IndexByte(signature, '.') >= 0:
-		return Message{}, malformed("want three parts")
+		return parts{}, malformed("want three parts")
 	case header == "" || payload == "" || signature == "":
-		return Message{}, malformed("a part is empty")
+		return parts{}, malformed("a part is empty")
 	case len(header) > base64url.EncodedLen(MaxHeader):
-		return Message{}, malformed("header longer than %d bytes", MaxHeader)
+		return parts{}, malformed("header longer than %d bytes", MaxHeader)
 	case strings.IndexByte(compact, '\n') >= 0 || strings.IndexByte(compact, '\r') >= 0:
 		// encoding/base64 skips line ends, in strict mode too.
-		return Message{}, malformed("line end")
+		return parts{}, malformed("line end")
 	}
 
 	// One allocation holds the three decoded parts.
@@ -71,19 +90,16 @@ func ParseUntyped(compact string) (Message, error) {
 	for i, part := range [...]string{header, payload, signature} {
 		var err error
 		if out, err = base64url.AppendDecode(out, []byte(part)); err != nil {
-			return Message{}, malformed("%s: not base64url", [...]string{"header", "payload", "signature"}[i])
+			return parts{}, malformed("%s: not base64url", [...]string{"header", "payload", "signature"}[i])
 		}
 		ends[i] = len(out)
 	}
-	m := Message{
-		Payload:   out[ends[0]:ends[1]:ends[1]],
-		signed:    compact[:second],
+	return parts{
+		header:    out[:ends[0]:ends[0]],
+		payload:   out[ends[0]:ends[1]:ends[1]],
 		signature: out[ends[1]:ends[2]:ends[2]],
-	}
-	if err := m.Header.parse(out[:ends[0]]); err != nil {
-		return Message{}, err
-	}
-	return m, nil
+		signed:    compact[:second],
+	}, nil
 }
 
 // parse fills h from a decoded header. A missing typ leaves Typ empty.
