@@ -1,6 +1,9 @@
 import { asInteger, asString, foldsTo, type Json, type JsonObject } from "./json.js";
 
-/** What a verified access token says (RFC 9068). Times are in Unix seconds. It is frozen. */
+/**
+ * What a verified access token says (RFC 9068). Times are in Unix seconds. It is frozen, payload and all: requests with one
+ * token share it.
+ */
 export interface Claims {
   readonly issuer: string; // iss
   readonly subject: string; // sub
@@ -76,10 +79,19 @@ export function parseClaims(members: JsonObject, text: string): ParsedClaims {
     roles: Object.freeze(may("roles", texts, [])),
     scope: Object.freeze(may("scope", scope, [])),
     // The text was checked to have one meaning, so this reader sees what that one saw.
-    payload: Object.freeze(JSON.parse(text) as Record<string, unknown>),
+    payload: frozen(JSON.parse(text) as Record<string, unknown>),
   };
   if (claims.issuedAt >= claims.expiresAt) throw new Error("claim exp is not after iat");
   return { claims: Object.freeze(claims), notBefore: may("nbf", instant, 0) };
+}
+
+/** Freezes what a JSON text says, whole. Its depth was bounded when it was read. */
+function frozen<T>(value: T): T {
+  if (typeof value === "object" && value !== null) {
+    Object.values(value).forEach(frozen);
+    Object.freeze(value);
+  }
+  return value;
 }
 
 /** Reads a string that is not empty. */

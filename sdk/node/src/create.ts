@@ -10,6 +10,7 @@ import { RevocationTable } from "./revocations.js";
 import { isAlgorithm, type Algorithm } from "./token.js";
 import { Verifier } from "./verifier.js";
 
+const mostTokens = 1_000_000;
 const startWait = 10_000; // how long createVerifier waits until it is ready
 
 /** What a verifier needs to know. issuer and audience are required; the rest has good defaults. */
@@ -38,6 +39,12 @@ export interface VerifierOptions {
   algorithms?: readonly Algorithm[];
   /** Origins other than the own whose pages may send requests of unsafe methods with a cookie to routes with `cookie`. */
   trustedOrigins?: readonly string[];
+  /**
+   * How many verified tokens are remembered, so that the next request with one costs a lookup in the place of a signature
+   * check. Revocations are felt all the same. Each may take 4 KiB, longer ones count for what they take; beyond that the
+   * next to expire go. 0 remembers none. Default: 8192.
+   */
+  cacheTokens?: number;
   /** Bounds a live check, in seconds. Default: 2. */
   liveTimeout?: number;
   /** How long keys are trusted while the authority cannot be reached, in seconds. Default: a day. */
@@ -80,6 +87,7 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
     installed: () => {
       // Not before: now the authority has said that it is the issuer's, and may see the API key.
       if (follower?.started === false) follower.start();
+      revocations.advance();
       look();
     },
     foreign: (error) => gate.fail(error),
@@ -89,7 +97,7 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
   const follower =
     apiKey === undefined || o.withoutFeed
       ? undefined
-      : new Follower(client, authorize, revocations, keys, clock, o.logger, look);
+      : new Follower(client, authorize, revocations, keys, clock, o.logger, look, () => verifier.lookAgain());
   const question = apiKey === undefined ? undefined : introspection(client, apiKey, o.liveTimeout, o.logger);
   const asker = question && new Asker(o.liveTimeout, question);
   const fallback = question && new FallbackAsker(o.liveTimeout, clock, question);
@@ -113,6 +121,7 @@ export async function createVerifier(options: VerifierOptions): Promise<Verifier
       gate.fail(new Error("the verifier was closed"));
     },
     clock,
+    cacheTokens: o.cacheTokens,
     log: o.logger,
   });
 
@@ -170,7 +179,7 @@ class Gate {
 }
 
 const known = new Set<string>([
-  "issuer", "audience", "authority", "apiKey", "withoutFeed", "algorithms", "trustedOrigins", "liveTimeout", "maxKeyAge",
+  "issuer", "audience", "authority", "apiKey", "withoutFeed", "algorithms", "trustedOrigins", "cacheTokens", "liveTimeout", "maxKeyAge",
   "agent", "logger", "clock", "signal", "acceptAnyAudience",
 ] satisfies (keyof VerifierOptions)[]);
 
@@ -191,8 +200,13 @@ function validate(o: VerifierOptions) {
   if (o.apiKey !== undefined && !/^[!-~]+$/.test(o.apiKey)) {
     throw new ConfigError("apiKey", "is empty, or has a space, a line end or another character that no API key has");
   }
+  const cacheTokens = o.cacheTokens ?? 8192;
+  if (!Number.isInteger(cacheTokens) || cacheTokens < 0 || cacheTokens > mostTokens) {
+    throw new ConfigError("cacheTokens", `is not a number from 0 to ${mostTokens}`);
+  }
   return {
     ...o,
+    cacheTokens,
     authority: address(o),
     liveTimeout: milliseconds("liveTimeout", o.liveTimeout, 2),
     maxKeyAge: milliseconds("maxKeyAge", o.maxKeyAge, 24 * 3600),

@@ -6,6 +6,7 @@ import type { Rules } from "./rules.js";
 import type { Verifier } from "./verifier.js";
 
 export { claimsOf, optionalClaimsOf } from "./request.js";
+export { watch } from "./watch.js";
 
 /** Middleware for Express, and for whatever else takes connect's. */
 export type Middleware = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void;

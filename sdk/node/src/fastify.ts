@@ -6,6 +6,7 @@ import type { Rules } from "./rules.js";
 import type { Verifier } from "./verifier.js";
 
 export { claimsOf, optionalClaimsOf } from "./request.js";
+export { watch } from "./watch.js";
 
 /**
  * An onRequest hook that lets requests through that carry a valid access token and keep the rules; the handler finds the

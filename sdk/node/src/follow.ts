@@ -25,6 +25,8 @@ export interface FeedStatus {
   connected: boolean;
   /** How far what this process knows may be behind the authority's store; Infinity before the first beat. */
   age: number;
+  /** What the last revocations were under way, from the store to here, at most; 0 before the first. */
+  lag: number;
   /** Of the last frame; undefined before the first. */
   position: string | undefined;
   /** Connections that were made, and entries and events that this version does not know. */
@@ -52,6 +54,8 @@ export class Follower {
   #connections = 0;
   #skipped = 0;
   #complained = -Infinity;
+  #lag = 0;
+  #worstLag = 0; // since it was reported
   #stream: { res: IncomingMessage; sent: number } | undefined;
   #ending: AbortController | undefined; // of the connection under way
   #timers: NodeJS.Timeout[] = [];
@@ -67,6 +71,8 @@ export class Follower {
     private readonly log: Logger,
     /** Called after each beat of a complete stream. */
     private readonly beaten: () => void,
+    /** Called when the machine may have been suspended. */
+    private readonly woke: () => void,
   ) {}
 
   started = false;
@@ -97,6 +103,7 @@ export class Follower {
     return {
       connected: this.#stream !== undefined,
       age: this.age(),
+      lag: this.#lag,
       position: this.#position,
       connections: this.#connections,
       skipped: this.#skipped,
@@ -115,6 +122,7 @@ export class Follower {
     this.#completeTo = -Infinity;
     this.#parted = this.#apart();
     this.#ending?.abort(new Error("the clocks have parted"));
+    this.woke();
   }
 
   #apart(): number {
@@ -234,6 +242,7 @@ export class Follower {
       case "live":
         if (!heard.whole) throw new Error("the feed began without a snapshot");
         this.#apply(frame.entries);
+        this.#heard();
         if (frame.position === undefined) return;
         if (timeline(frame.position) !== timeline(this.#position!)) {
           this.#position = undefined;
@@ -255,6 +264,21 @@ export class Follower {
     const least = now + this.keys.longest + margin;
     const most = now + longestToken + margin;
     this.table.apply(entries.map((e) => (e.until === 0 ? e : { ...e, until: Math.min(Math.max(e.until, least), most) })));
+  }
+
+  /** Takes note of new revocations: none of them was told to the store before it was last known to be read. */
+  #heard(): void {
+    const lag = this.age();
+    if (lag === Infinity) return;
+    this.#lag = lag;
+    this.#worstLag = Math.max(this.#worstLag, lag);
+  }
+
+  /** What the operator of the authority should know: the worst since the last report, or how it is now. */
+  #report(): Record<string, string> {
+    const lag = this.#worstLag || this.age();
+    this.#worstLag = 0;
+    return lag === Infinity ? {} : { "Counterfoil-Lag-Ms": String(Math.max(0, Math.round(lag))) };
   }
 
   #beat(beat: Beat): void {
@@ -281,7 +305,7 @@ export class Follower {
     const stream = this.#stream;
     const sent = this.clock.monotonic();
     try {
-      const { node, now } = parseClock((await this.client.json("/v1/revocations/clock", [], { headers: this.authorize() })).text);
+      const { node, now } = parseClock((await this.client.json("/v1/revocations/clock", [], { headers: { ...this.authorize(), ...this.#report() } })).text);
       if (stream === undefined || stream !== this.#stream) return;
       const t = this.clock.monotonic();
       if (node === this.#node) {

@@ -1,5 +1,6 @@
 export { createVerifier, type VerifierOptions } from "./create.js";
 export type { Verifier } from "./verifier.js";
+export { watch, type Watch } from "./watch.js";
 export type { Claims } from "./claims.js";
 export type { Rules } from "./rules.js";
 export type { FeedStatus } from "./follow.js";

@@ -11,6 +11,8 @@ export interface PublicKey {
   readonly kid: string;
   readonly alg: Algorithm;
   readonly key: KeyLike | Uint8Array;
+  /** What it is, as text: each fetch makes a new key. */
+  readonly print: string;
 }
 
 /** The public keys of one issuer at one time. */
@@ -83,7 +85,7 @@ async function parseKey(jwk: JsonObject, kid: string): Promise<PublicKey | undef
   if (!forVerification(jwk)) return undefined;
   const material = read(jwk, alg, kty, crv);
   if (!validKid(kid)) throw new Error("kid is not 1 to 64 of A-Z a-z 0-9 _ -");
-  return { kid, alg, key: await importJWK(material, alg) };
+  return { kid, alg, key: await importJWK(material, alg), print: JSON.stringify([kid, alg, material]) };
 }
 
 /** A key may verify signatures, and nothing else. */

@@ -1,5 +1,6 @@
 import { asInteger, asString, parseArray, type Json } from "./json.js";
 import type { Clock } from "./clock.js";
+import { Heap, type Placed } from "./heap.js";
 
 // What is known of revocations: the entries of the feed, and the table that answers which access tokens are refused
 // though they have not expired.
@@ -60,7 +61,7 @@ function isKind(s: string): s is Kind {
 /** What the table says of a token. */
 export type Verdict = "none" | "stale" | "revoked";
 
-interface Row extends Entry {
+interface Row extends Entry, Placed {
   floor: number; // for except: below it, that session's tokens are revoked too
   deadline: number; // monotonic milliseconds; Infinity for none
 }
@@ -73,10 +74,30 @@ interface Row extends Entry {
 export class RevocationTable {
   readonly #clock: Clock;
   readonly #rows: Record<Kind, Map<string, Row>> = { s: new Map(), u: new Map(), k: new Map(), j: new Map(), c: new Map() };
-  readonly #leaving: Row[] = []; // a heap, the earliest deadline first
+  readonly #leaving = new Heap<Row>((a, b) => a.deadline < b.deadline);
+  readonly #listeners: ((entries: readonly Entry[]) => void)[] = [];
+  #version = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  /**
+   * Grows with each `apply`, when its entries are in force, and with `advance`. What was found under one version holds as
+   * long as the version is the same, if the version was read before the table was asked.
+   */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Makes a new version without entries, after changes elsewhere that what was found rests on: those of the keys. */
+  advance(): void {
+    this.#version++;
+  }
+
+  /** Has f called with what each `apply` is given, when it is in force. */
+  listen(f: (entries: readonly Entry[]) => void): void {
+    this.#listeners.push(f);
   }
 
   check(q: { sessionId: string; subject: string; tokenId: string; clientId: string; epoch: number }): Verdict {
@@ -103,6 +124,13 @@ export class RevocationTable {
    * are kept. Entries whose time is over are passed over.
    */
   apply(entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
+    this.#put(entries);
+    this.#version++;
+    for (const heard of this.#listeners) heard(entries);
+  }
+
+  #put(entries: readonly Entry[]): void {
     const now = this.#clock.now();
     const monotonic = this.#clock.monotonic();
     for (const e of entries) {
@@ -114,10 +142,11 @@ export class RevocationTable {
       }
       const rows = this.#rows[e.kind];
       const old = rows.get(e.id);
-      const fresh: Row = { ...e, floor: 0, deadline };
+      const fresh: Row = { ...e, floor: 0, deadline, place: -1 };
       const row = old === undefined ? fresh : merge(old, fresh);
       rows.set(e.id, row);
-      if (row.deadline !== Infinity && row.deadline !== old?.deadline) this.#push(row);
+      if (old !== undefined) this.#leaving.remove(old);
+      if (row.deadline !== Infinity) this.#leaving.push(row);
     }
     // More leave than come, so the table never outgrows what is in force by much, and no call pays for a great many.
     this.#sweep(monotonic, 2 * entries.length + 16);
@@ -130,39 +159,10 @@ export class RevocationTable {
   }
 
   #sweep(now: number, limit: number): void {
-    for (let first = this.#leaving[0]; first !== undefined && first.deadline < now && limit > 0; first = this.#leaving[0], limit--) {
-      this.#pop();
-      // A later entry of the same id may have put the end off.
-      if (this.#rows[first.kind].get(first.id)?.deadline === first.deadline) this.#rows[first.kind].delete(first.id);
+    for (let first = this.#leaving.first; first !== undefined && first.deadline < now && limit > 0; first = this.#leaving.first, limit--) {
+      this.#leaving.remove(first);
+      this.#rows[first.kind].delete(first.id);
     }
-  }
-
-  #push(row: Row): void {
-    const heap = this.#leaving;
-    let i = heap.push(row) - 1;
-    while (i > 0) {
-      const up = (i - 1) >> 1;
-      if (heap[up]!.deadline <= row.deadline) break;
-      heap[i] = heap[up]!;
-      i = up;
-    }
-    heap[i] = row;
-  }
-
-  #pop(): void {
-    const heap = this.#leaving;
-    const last = heap.pop()!;
-    if (heap.length === 0) return;
-    let i = 0;
-    for (;;) {
-      let down = 2 * i + 1;
-      if (down >= heap.length) break;
-      if (down + 1 < heap.length && heap[down + 1]!.deadline < heap[down]!.deadline) down++;
-      if (heap[down]!.deadline >= last.deadline) break;
-      heap[i] = heap[down]!;
-      i = down;
-    }
-    heap[i] = last;
   }
 }
 
@@ -172,7 +172,7 @@ export class RevocationTable {
  */
 function merge(one: Row, other: Row): Row {
   const [a, b] = one.revokedBelow < other.revokedBelow ? [other, one] : [one, other];
-  const m: Row = { ...a, staleBelow: Math.max(a.staleBelow, b.staleBelow) };
+  const m: Row = { ...a, staleBelow: Math.max(a.staleBelow, b.staleBelow), place: -1 };
   if (a.except === b.except) {
     m.floor = Math.max(a.floor, b.floor);
   } else if (a.revokedBelow === b.revokedBelow) {

@@ -3,6 +3,7 @@ import { parseClaims, type Claims } from "./claims.js";
 import { systemClock, type Clock, type Logger } from "./clock.js";
 import { CounterfoilError, textOf } from "./errors.js";
 import type { FeedStatus } from "./follow.js";
+import type { PublicKey } from "./jwks.js";
 import type { KeySource } from "./keys.js";
 import type { Ask } from "./live.js";
 import { Origins } from "./origins.js";
@@ -10,8 +11,8 @@ import { credential, type IncomingRequest } from "./request.js";
 import type { RevocationTable } from "./revocations.js";
 import { compile, type Rules, type Ruleset } from "./rules.js";
 import { parseToken, type Algorithm } from "./token.js";
-
-const leeway = 5; // seconds that clocks may differ. It is fixed, since revocations are kept for just as long
+import { WarmTable, type WarmToken } from "./warm.js";
+import { leeway, Watches } from "./watch.js";
 
 /** @internal What a verifier stands on. */
 export interface Parts {
@@ -28,6 +29,7 @@ export interface Parts {
   wait: (signal: AbortSignal | undefined) => Promise<void>;
   close: () => void;
   clock?: Clock;
+  cacheTokens?: number; // 0 when absent
   log: Logger;
 }
 
@@ -36,12 +38,16 @@ export class Verifier {
   readonly #parts: Parts;
   readonly #clock: Clock;
   readonly #noRules: Ruleset;
+  readonly #warm: WarmTable | undefined;
+  readonly #watches: Watches;
 
   /** @internal */
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#clock = parts.clock ?? systemClock;
     this.#noRules = this.#compile({});
+    this.#warm = parts.cacheTokens ? new WarmTable(parts.cacheTokens) : undefined;
+    this.#watches = new Watches(this.#clock, parts.revocations, (token, rules) => this.check(token, rules));
   }
 
   #compile(rules: Rules): Ruleset {
@@ -64,6 +70,16 @@ export class Verifier {
   /** What is known of the feed, for metrics; undefined where none is followed. */
   get feed(): FeedStatus | undefined {
     return this.#parts.feed?.();
+  }
+
+  /** How many watches (see `watch`) have not ended, for metrics. */
+  get watches(): number {
+    return this.#watches.size;
+  }
+
+  /** @internal Has all watches looked at, after time has passed that timers did not see. */
+  lookAgain(): void {
+    this.#watches.lookAll();
   }
 
   /** Ends background work. Verification goes on with the keys at hand. */
@@ -94,13 +110,50 @@ export class Verifier {
 
   async #check(token: string, rules: Ruleset): Promise<Claims> {
     try {
-      const claims = await this.#local(token);
-      await this.#hold(token, claims, rules);
+      const claims = this.#recall(token) ?? (await this.#local(token));
+      const asked = this.#ask(token, claims, rules);
+      if (asked !== undefined) await asked;
+      this.#hold(claims, rules);
       return claims;
     } catch (error) {
       this.#parts.log.debug?.(`access token refused: ${textOf(error)}`);
       throw error instanceof CounterfoilError ? error : new CounterfoilError("unavailable", textOf(error), {}, error);
     }
+  }
+
+  /**
+   * Returns the claims of a token that has been verified before and would be again, without the signature. Otherwise
+   * nothing: whatever speaks against the token, the full check finds and says.
+   */
+  #recall(token: string): Claims | undefined {
+    const found = this.#warm?.find(token);
+    if (found === undefined) return undefined;
+    const now = this.#clock.now();
+    if (!(found.from <= now && now < found.until) || !this.#parts.ready()) return undefined;
+    const version = this.#parts.revocations.version;
+    return found.stamp === version || this.#restamp(found, version) ? found.claims : undefined;
+  }
+
+  /** Asks again all that may have changed since the stamp. */
+  #restamp(found: WarmToken, version: number): boolean {
+    const { revocations, keys } = this.#parts;
+    const { kid, print } = found.key;
+    const known = revocations.keyRevoked(kid) || revocations.check(found.claims) !== "none" ? undefined : keys.known(kid);
+    // Each fetch of the keys makes new ones.
+    if (known?.key.print !== print || found.claims.expiresAt - found.claims.issuedAt > known.longest) {
+      this.#warm?.drop(found);
+      return false;
+    }
+    found.stamp = version;
+    return true;
+  }
+
+  /** Keeps a token that has just been verified. The version is that of before its key was looked up. */
+  #remember(token: string, claims: Claims, notBefore: number, key: PublicKey, stamp: number): void {
+    this.#watches.vouch(claims, key.kid);
+    const from = (Math.max(claims.issuedAt, notBefore) - leeway) * 1000;
+    const until = (claims.expiresAt + leeway) * 1000;
+    this.#warm?.insert(token, { claims, key, from, until, stamp }, this.#clock.now());
   }
 
   /** Checks all that the token and this process know. */
@@ -114,6 +167,7 @@ export class Verifier {
     if (claims.issuer !== parts.issuer) throw invalid("iss is not the configured issuer");
     if (parts.revocations.keyRevoked(parsed.kid)) throw invalid("revoked kid");
     if (!parts.ready()) throw new CounterfoilError("unavailable", "the verifier is not ready: keys or revocations have not come");
+    const version = parts.revocations.version;
     const { key, longest } = parts.keys.known(parsed.kid) ?? (await parts.keys.find(parsed.kid));
     if (key.alg !== parsed.alg) throw invalid("alg is not the key's");
     if (parts.algorithms !== undefined && !parts.algorithms.includes(key.alg)) throw invalid("the key's algorithm is not among the accepted ones");
@@ -137,23 +191,28 @@ export class Verifier {
       case "stale":
         throw new CounterfoilError("token_stale");
       case "none":
+        this.#remember(token, claims, notBefore, key, version);
         return claims;
     }
   }
 
-  /** Checks the rules of the route. What a refresh or a step-up can mend comes before what it cannot. */
-  async #hold(token: string, claims: Claims, rules: Ruleset): Promise<void> {
+  /** Asks the authority where the rules of the route want it; undefined where they do not. */
+  #ask(token: string, claims: Claims, rules: Ruleset): Promise<void> | undefined {
     const { ask, fallback, feed } = this.#parts;
     let live = rules.live;
     if (!live && this.#clock.now() - claims.issuedAt * 1000 > rules.maxTokenAge) {
       if (ask === undefined || rules.refreshWhenOld) throw new CounterfoilError("token_too_old");
       live = true;
     }
-    if (live) {
-      await ask!(token, claims);
-    } else if (rules.maxFeedAge !== Infinity && (feed?.().age ?? Infinity) > rules.maxFeedAge) {
-      await fallback!(token, claims, rules.maxFeedAge);
+    if (live) return ask!(token, claims);
+    if (rules.maxFeedAge !== Infinity && (feed?.().age ?? Infinity) > rules.maxFeedAge) {
+      return fallback!(token, claims, rules.maxFeedAge);
     }
+    return undefined;
+  }
+
+  /** Checks the other rules. What a step-up can mend comes before what it cannot. */
+  #hold(claims: Claims, rules: Ruleset): void {
     if (rules.maxAuthAge !== Infinity) {
       const age = claims.authTime === undefined ? NaN : this.#clock.now() / 1000 - claims.authTime;
       if (!(age <= rules.maxAuthAge && age >= -leeway)) {

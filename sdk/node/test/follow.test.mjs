@@ -205,6 +205,28 @@ test("a machine that was suspended knows nothing of its feed's age", async (t) =
   await until("following again", () => v.feed.age < 500);
 });
 
+test("it reports its lag to the authority", async (t) => {
+  const a = await Authority.start(t);
+  const asked = () => a.requests.find((r) => r.path === "/v1/revocations/clock");
+  // All of it comes at once: what the store had 700 ms before, an entry, and that the store has nothing more.
+  a.first = (res) => res.write(a.frame("snapshot", [["s", "old", soon()]], "1.1") + a.beat({ age_ms: 700 }) + a.frame("live", [["s", "s9", soon()]], "1.2") + a.beat());
+  const v = await following(t, a);
+  assert(v.feed.lag >= 700 && v.feed.lag < 3000, `${v.feed.lag}`);
+  assert(v.feed.age < v.feed.lag);
+  await until("the clock was asked for", asked);
+  const told = asked().headers["counterfoil-lag-ms"];
+  assert.match(told, /^[0-9]+$/);
+  assert.equal(Number(told), Math.round(v.feed.lag));
+
+  // Without news it is the age; without an age, nothing.
+  const quiet = await Authority.start(t);
+  const w = await following(t, quiet);
+  assert.equal(w.feed.lag, 0);
+  await until("the clock was asked for", () => quiet.asked["/v1/revocations/clock"]);
+  const { headers } = quiet.requests.find((r) => r.path === "/v1/revocations/clock");
+  assert(Number(headers["counterfoil-lag-ms"]) < 5000, headers["counterfoil-lag-ms"]);
+});
+
 test("entries are kept by the own clock", async (t) => {
   const a = await Authority.start(t);
   const { set, clock } = clocks();
