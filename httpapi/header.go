@@ -5,28 +5,17 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/counterfoil/counterfoil/internal/guard"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
-const hsts = "max-age=31536000"
+const nothingPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// secure sets what every answer of an API carries. A policy for transport
-// that the application set already stays.
+// secure sets what every answer of an API carries.
 func (a *api) secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	if a.https && h.Get("Strict-Transport-Security") == "" {
-		value := hsts
-		if a.subdomains {
-			value += "; includeSubDomains"
-		}
-		h.Set("Strict-Transport-Security", value)
+	guard.Headers(h, nothingPolicy)
+	if a.https {
+		guard.Transport(h, a.subdomains)
 	}
 }
 

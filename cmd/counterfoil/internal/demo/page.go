@@ -6,6 +6,9 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+
+	"github.com/counterfoil/counterfoil/internal/guard"
+	"github.com/counterfoil/counterfoil/internal/look"
 )
 
 //go:embed assets
@@ -44,16 +47,7 @@ var Steps = []Step{
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-func secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", policy)
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-}
+func secure(h http.Header) { guard.Headers(h, policy) }
 
 // pages serves the page and its files.
 func (f *Front) pages(mux *http.ServeMux) error {
@@ -71,10 +65,16 @@ func (f *Front) pages(mux *http.ServeMux) error {
 		// A write fails when the client has gone; there is nobody left to tell.
 		_, _ = w.Write(page.Bytes())
 	})
-	served := http.StripPrefix("/assets/", http.FileServerFS(assets))
-	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header())
-		served.ServeHTTP(w, r)
-	})
+	own, shared := http.FileServerFS(assets), http.FileServerFS(look.Files)
+	serve := func(pattern string, files http.Handler) {
+		files = http.StripPrefix("/assets/", files)
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			secure(w.Header())
+			files.ServeHTTP(w, r)
+		})
+	}
+	serve("GET /assets/{name}", own)
+	serve("GET /assets/counterfoil.css", shared)
+	serve("GET /assets/mark.svg", shared)
 	return nil
 }
