@@ -44,6 +44,7 @@ type Authority struct {
 	refreshing  singleflight.Group
 	apiKeys     apiKeyCache
 	follower    *follower
+	watches     *sessionWatches
 	counters    *counters
 
 	stop func()
@@ -78,6 +79,7 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 		revocations: revoked.NewTable(config.Clock),
 		verifiers:   make(map[string]*verify.Verifier),
 		clock:       clock,
+		watches:     newSessionWatches(config.MaxWatches),
 		counters:    newCounters(),
 	}
 	a.touches = newToucher(a)
@@ -124,10 +126,11 @@ func (a *Authority) makeVerifiers() (err error) {
 	return err
 }
 
-// Close ends background work and feeds, writes the touches that wait, and closes the
+// Close ends background work, feeds and watches, writes the touches that wait, and closes the
 // store (not the database that the caller brought).
 func (a *Authority) Close() error {
 	a.stop()
+	a.watches.close()
 	a.done.Wait()
 	return a.store.Close()
 }

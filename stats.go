@@ -59,6 +59,8 @@ type Stats struct {
 	FeedPosition int64
 	// FeedReaders are the verifiers that follow this node now.
 	FeedReaders int
+	// Watches are those of [Authority.WatchSession] that were not stopped.
+	Watches int
 	// VerifierLag is the staleness that verifiers elsewhere report when they
 	// ask for the feed's clock.
 	VerifierLag Distribution
@@ -129,7 +131,7 @@ func (a *Authority) Stats() Stats {
 		StoreErrors:    c.storeErrors.Load(),
 		TouchesPending: a.touches.waiting(), Touches: c.touches.Load(),
 		Sweeps: c.sweeps.shown(), SessionsPurged: c.sessionsPurged.Load(), EntriesPruned: c.entriesPruned.Load(),
-		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams,
+		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams, Watches: a.watches.len(),
 		VerifierLag: c.verifierLag.Distribution(), KeyVersion: a.keys.Load().version,
 	}
 }

@@ -37,6 +37,7 @@ func deviceRoutes(a *api) []route {
 			detail:  "The session is ended first, then the cookie is cleared. Ending this session answers 204 also when it had ended already.",
 			faults:  []fault{faultNotFound},
 		}, signOut),
+		watchRoute(),
 	}
 	if a.users != nil {
 		routes = append(routes, passwordRoutes()...)

@@ -161,6 +161,7 @@ func writeStats(t *metrics.Text, s counterfoil.Stats) {
 	gauge("counterfoil_feed_position", "Everything in the feed log at or below it is known here.", float64(s.FeedPosition))
 	gauge("counterfoil_feed_timeline", "The history that the position belongs to; it changes when a backup was restored.", float64(s.FeedTimeline))
 	gauge("counterfoil_feed_readers", "Verifiers that follow this node.", float64(s.FeedReaders))
+	gauge("counterfoil_session_watches", "Pages that hold a stream to learn when their session ends.", float64(s.Watches))
 	t.Durations("counterfoil_verifier_lag_seconds", "Staleness as reported by verifiers.")
 	t.Distribution(s.VerifierLag)
 	gauge("counterfoil_key_version", "Version of the key set that this node signs with.", float64(s.KeyVersion))

@@ -132,7 +132,7 @@ func (d *description) responses(r *route) object {
 		switch r.out {
 		case reflect.TypeFor[keySet]():
 			media = keySet(nil).mediaType()
-		case reflect.TypeFor[feedStream]():
+		case reflect.TypeFor[feedStream](), reflect.TypeFor[watchStream]():
 			media = "text/event-stream"
 		}
 		success["content"] = object{media: object{"schema": schema}}
@@ -172,6 +172,8 @@ func (s schemas) of(t reflect.Type) object {
 		return object{"type": "object", "additionalProperties": true}
 	case reflect.TypeFor[feedStream]():
 		return object{"type": "string", "description": "Server-sent events: snapshot, live and beat."}
+	case reflect.TypeFor[watchStream]():
+		return object{"type": "string", "description": "Server-sent events: hello, stale and ended."}
 	case reflect.TypeFor[feedClock]():
 		return object{"type": "object", "required": []string{"node", "now"}, "properties": object{
 			"node": object{"type": "string", "description": "The process whose clock it is."},
@@ -285,6 +287,8 @@ func problemSchema() object {
 			"field":  text("The member, parameter or header that is at fault, as a path: device.ip, amr[1]."),
 			"sid":    text("session_…: the session that ended."), "reason": text("session_revoked: why."),
 			"ended_at": number("session_…: when, Unix seconds."), "scope": text("insufficient_scope: what is asked for."),
+			"max_age":    number("insufficient_user_authentication: how many seconds ago the user may have proved who they are (RFC 9470)."),
+			"acr_values": text("insufficient_user_authentication: what kinds of authentication will do, separated by spaces (RFC 9470)."),
 		},
 	}
 }

@@ -64,6 +64,7 @@ type api struct {
 	sameSite *http.CrossOriginProtection
 	clientID string   // empty: any
 	clients  []string // the applications whose cookies are looked at
+	ends     *serverEnds
 
 	devicePrefix  string
 	backendPrefix string
@@ -77,6 +78,7 @@ func newAPI(auth *counterfoil.Authority, opts []Option) *api {
 		auth: auth, log: cfg.Logger, sameSite: http.NewCrossOriginProtection(),
 		clients: append([]string{cfg.ClientID}, cfg.MoreClientIDs...),
 		https:   strings.HasPrefix(cfg.Issuer, "https:"),
+		ends:    &serverEnds{},
 	}
 	for _, opt := range opts {
 		opt(a)
