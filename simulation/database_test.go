@@ -236,6 +236,7 @@ type tail struct {
 	begun bool
 	woken chan struct{}
 	naive int64 // the highest position returned, for a reader that does not look back
+	held  []counterfoil.Revocation
 }
 
 func (t *tail) Wake() {
@@ -246,6 +247,18 @@ func (t *tail) Wake() {
 }
 
 func (t *tail) Close() error { return nil }
+
+// outOfOrder keeps the last entry back until others have come, as if it had a
+// place after theirs.
+func (t *tail) outOfOrder(entries []counterfoil.Revocation) []counterfoil.Revocation {
+	if len(entries) == 0 {
+		return nil
+	}
+	last := len(entries) - 1
+	told := append(slices.Clone(entries[:last]), t.held...)
+	t.held = entries[last:]
+	return told
+}
 
 func (t *tail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
 	db := t.n.db
@@ -293,6 +306,9 @@ func (t *tail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
 			continue
 		}
 		batch.Entries = append(batch.Entries, e)
+	}
+	if t.n.bug("wrong order") {
+		batch.Entries = t.outOfOrder(batch.Entries)
 	}
 	for _, e := range batch.Entries {
 		t.naive = max(t.naive, e.Position)

@@ -19,6 +19,7 @@ var planted = []struct {
 	first uint64
 }{
 	{"lost event", 10, 1},
+	{"wrong order", 20, 1},
 	{"cursor skips gaps", 20, 1},
 	{"cursor ahead", 40, 1},
 	{"rights committed after the epoch", 10, 1},

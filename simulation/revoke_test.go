@@ -98,20 +98,19 @@ func (w *world) changeRights(ctx context.Context, u *user, n *node) {
 	if !wrong {
 		u.rights++
 	}
-	c := &change{call: w.begun(n)}
+	// What others commit while the call is under way may come after its epoch.
+	c := &change{call: w.begun(n), rights: u.rights}
 	u.changes = append(u.changes, c)
 	w.model.mu.Unlock()
 	a, err := w.request(ctx, w.backend, "POST", "http://"+n.name+"/v1/users/"+u.name+"/rights-changed", w.key(), nil)
 	ok := err == nil && a.status == http.StatusNoContent
 	if wrong {
 		_ = sleep(ctx, 300*time.Millisecond)
-	}
-	w.model.mu.Lock()
-	if wrong {
+		w.model.mu.Lock()
 		u.rights++
+		c.rights = u.rights
+		w.model.mu.Unlock()
 	}
-	c.rights = u.rights
-	w.model.mu.Unlock()
 	w.settle(&c.call, ok)
 	w.note("rights of %s at %s: %s", u.name, n.name, outcome(a, err))
 	if ok {
