@@ -98,6 +98,9 @@ func (p *paused) ByEmail(ctx context.Context, key string) (directory.User, error
 func (p *paused) User(ctx context.Context, id string) (directory.User, error) {
 	p.point("before User")
 	u, err := p.Store.User(ctx, id)
+	if p.apart {
+		u.Epoch = 0
+	}
 	p.point("after User")
 	return u, err
 }

@@ -233,6 +233,10 @@ func weakKey(cose []byte) string {
 		if len(modulus) < 2048/8 || len(modulus) > 4096/8 || modulus[len(modulus)-1]%2 == 0 {
 			return "its RSA key must have 2048 to 4096 bits"
 		}
+		// The library takes 1 too, under which anybody can sign.
+		if exponent := bytes.TrimLeft(rsa.Exponent, "\x00"); !bytes.Equal(exponent, []byte{1, 0, 1}) {
+			return "its RSA key must have the exponent 65537"
+		}
 	}
 	return ""
 }

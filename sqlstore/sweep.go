@@ -70,6 +70,13 @@ func (s *sessions) purge(ctx context.Context, before time.Time, limit int) (int,
 	if err != nil {
 		return 0, err
 	}
+	_, err = s.sweep(ctx, s.in, limit, func(on runner, n int) (int64, error) {
+		return on.exec(ctx, `WITH past AS MATERIALIZED (SELECT challenge FROM {ceremonies} WHERE expires_at <= $1 LIMIT $2{skip})
+			DELETE FROM {ceremonies} WHERE challenge IN (SELECT challenge FROM past)`, now.UnixMilli(), n)
+	})
+	if err != nil {
+		return 0, err
+	}
 	deleted, err := s.sweep(ctx, s.in, limit, func(on runner, n int) (int64, error) {
 		return on.exec(ctx, `WITH past AS MATERIALIZED (SELECT sid FROM {sessions} WHERE {dead} < $1 LIMIT $2{skip})
 			DELETE FROM {sessions} WHERE sid IN (SELECT sid FROM past)`, before.UnixMilli(), n)

@@ -16,7 +16,7 @@ type users struct{ *Store }
 var _ directory.Store = users{}
 
 // Columns of a user p, in the order that readUser takes them, and of its subject u.
-const userColumns = `p.id, p.email, p.email_key, p.password, p.created_at, p.updated_at, p.reset_hash, p.reset_expires_at, p.rev, ` +
+const userColumns = `p.id, p.email, p.email_key, p.password, p.created_at, p.updated_at, p.reset_hash, p.reset_expires_at, p.passkeys, p.rev, ` +
 	`u.epoch, u.roles, u.scope, u.disabled`
 
 // userRow is a user with what compare and swap compares, beside the epoch:
@@ -35,18 +35,24 @@ func readUser(r *row) (p userRow) {
 		p.ResetHash = r.hash()
 	}
 	p.ResetExpiresAt = r.time()
+	p.Passkeys = readPasskeys(r)
 	p.rev, p.Epoch = r.int(), r.int()
 	p.Rights = readRights(r)
 	return p
 }
 
 // userValues are the columns that Update writes.
-func userValues(p *directory.User) []any {
-	return []any{p.ID, p.Email, p.EmailKey, p.Password, p.UpdatedAt.UnixMilli(), hashOrNull(p.ResetHash), millisOrNull(p.ResetExpiresAt)}
+func userValues(p *directory.User) ([]any, error) {
+	passkeys, err := passkeysOrNull(p.Passkeys)
+	return []any{p.ID, p.Email, p.EmailKey, p.Password, p.UpdatedAt.UnixMilli(), hashOrNull(p.ResetHash), millisOrNull(p.ResetExpiresAt), passkeys}, err
 }
 
 func (s users) Create(ctx context.Context, p directory.User) error {
 	roles, scope, err := rightsValues(&p.Rights)
+	if err != nil {
+		return failed("create user", err)
+	}
+	values, err := userValues(&p)
 	if err != nil {
 		return failed("create user", err)
 	}
@@ -57,8 +63,8 @@ func (s users) Create(ctx context.Context, p directory.User) error {
 		if err != nil {
 			return err
 		}
-		added, err := on.exec(ctx, `INSERT INTO {users} (id, email, email_key, password, updated_at, reset_hash, reset_expires_at, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (email_key) DO NOTHING`, append(userValues(&p), p.CreatedAt.UnixMilli())...)
+		added, err := on.exec(ctx, `INSERT INTO {users} (id, email, email_key, password, updated_at, reset_hash, reset_expires_at, passkeys, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (email_key) DO NOTHING`, append(values, p.CreatedAt.UnixMilli())...)
 		if err == nil && added != 1 {
 			err = directory.ErrEmailTaken
 		}
@@ -107,6 +113,7 @@ func (s users) Update(ctx context.Context, id string,
 			return directory.User{}, nil, failed("change user", err)
 		}
 		next := was.User
+		next.Passkeys = clonePasskeys(was.Passkeys)
 		advance, err := fn(&next)
 		if err != nil {
 			return directory.User{}, nil, err
@@ -116,6 +123,7 @@ func (s users) Update(ctx context.Context, id string,
 		if !next.ResetExpiresAt.IsZero() {
 			next.ResetExpiresAt = fromMillis(next.ResetExpiresAt.UnixMilli())
 		}
+		next.Passkeys = clonePasskeys(next.Passkeys)
 		done, err := s.replace(ctx, &was, &next, advance)
 		if errors.Is(err, errChanged) && ctx.Err() == nil {
 			continue
@@ -139,6 +147,10 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 		}
 		advance = &a
 	}
+	values, err := userValues(next)
+	if err != nil {
+		return nil, err
+	}
 	err = s.engine.tx(ctx, func(on runner) error {
 		done = nil
 		if advance != nil || changedRights {
@@ -147,7 +159,7 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 			}
 		}
 		changed, err := on.exec(ctx, `UPDATE {users} SET email = $2, email_key = $3, password = $4, updated_at = $5, reset_hash = $6,
-			reset_expires_at = $7, rev = rev + 1 WHERE id = $1 AND rev = $8`, append(userValues(next), was.rev)...)
+			reset_expires_at = $7, passkeys = $8, rev = rev + 1 WHERE id = $1 AND rev = $9`, append(values, was.rev)...)
 		switch {
 		case duplicate(err):
 			return directory.ErrEmailTaken

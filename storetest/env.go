@@ -54,6 +54,7 @@ var groups = []group{
 	{"NoTransactions", nothing, noTransactionDuties},
 	{"Users", users, userDuties},
 	{"Throttle", users, throttleDuties},
+	{"Passkeys", users, ceremonyDuties},
 }
 
 // clock is the time of one test. It moves only when told to.
