@@ -30,10 +30,12 @@ func (a *Authority) Browser(rules ...verify.Rule) func(http.Handler) http.Handle
 	bearer := v.Require(rules...)
 	origins := http.NewCrossOriginProtection()
 	return func(next http.Handler) http.Handler {
-		withBearer := bearer(next)
+		withBearer := a.counters.browserRefusals.counted(bearer, next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := origins.Check(r); err != nil {
-				verify.WriteError(w, r, fmt.Errorf("%w: %w", verify.ErrCrossOrigin, err))
+				err = fmt.Errorf("%w: %w", verify.ErrCrossOrigin, err)
+				a.counters.browserRefusals.countError(err)
+				verify.WriteError(w, r, err)
 				return
 			}
 			if hasBearer(r) {
@@ -203,6 +205,7 @@ func (a *Authority) refreshOnce(ctx context.Context, sessionToken string, want R
 // refuse answers for a page. The application's own answers are for the
 // requests that came with cookies, never for those with a Bearer token.
 func (a *Authority) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	a.counters.browserRefusals.countError(err)
 	var ended *EndedError
 	answer := verify.WriteError
 	switch {

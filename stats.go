@@ -42,6 +42,10 @@ type Stats struct {
 	RightsChanged   uint64
 	KeysRevoked     uint64
 
+	// BrowserRefusals are the requests that [Authority.Browser] has refused, by
+	// code; those that a hook has answered too. Codes that did not come up are missing.
+	BrowserRefusals map[string]uint64
+
 	// StoreErrors are calls and background work that the store failed.
 	StoreErrors uint64
 
@@ -98,12 +102,13 @@ type counters struct {
 	mints, storeErrors, touches                                  atomic.Uint64
 	sessionsRevoked, subjectsRevoked, rightsChanged, keysRevoked atomic.Uint64
 	sessionsPurged, entriesPruned                                atomic.Uint64
+	browserRefusals                                              refusals
 	verifierLag                                                  *metrics.Histogram
 }
 
 func newCounters() *counters {
 	const ms = time.Millisecond
-	return &counters{verifierLag: metrics.NewHistogram(5*ms, 10*ms, 25*ms, 50*ms, 100*ms, 250*ms, 500*ms,
+	return &counters{browserRefusals: newRefusals(), verifierLag: metrics.NewHistogram(5*ms, 10*ms, 25*ms, 50*ms, 100*ms, 250*ms, 500*ms,
 		time.Second, 2500*ms, 5*time.Second, 10*time.Second, 30*time.Second, time.Minute, 5*time.Minute)}
 }
 
@@ -128,7 +133,7 @@ func (a *Authority) Stats() Stats {
 	return Stats{
 		SignIns: c.signIns.shown(), Refreshes: c.refreshes.shown(), LiveChecks: c.liveChecks.shown(), Mints: c.mints.Load(),
 		SessionsRevoked: c.sessionsRevoked.Load(), SubjectsRevoked: c.subjectsRevoked.Load(), RightsChanged: c.rightsChanged.Load(), KeysRevoked: c.keysRevoked.Load(),
-		StoreErrors:    c.storeErrors.Load(),
+		BrowserRefusals: c.browserRefusals.shown(), StoreErrors: c.storeErrors.Load(),
 		TouchesPending: a.touches.waiting(), Touches: c.touches.Load(),
 		Sweeps: c.sweeps.shown(), SessionsPurged: c.sessionsPurged.Load(), EntriesPruned: c.entriesPruned.Load(),
 		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams, Watches: a.watches.len(),

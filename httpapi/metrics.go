@@ -55,7 +55,7 @@ var codes = []string{
 	verify.CodeTokenInvalid, verify.CodeTokenExpired, verify.CodeTokenStale, verify.CodeTokenRevoked, verify.CodeTokenTooOld,
 	verify.CodeAudienceMismatch, verify.CodeInsufficientScope, verify.CodeInsufficientAuth,
 	verify.CodeSessionRevoked, verify.CodeSessionExpired, verify.CodeSessionUnknown,
-	verify.CodeCredentialMissing, verify.CodeCredentialAmbiguous, verify.CodeInvalidRequest, verify.CodeUnavailable,
+	verify.CodeCredentialMissing, verify.CodeCredentialAmbiguous, verify.CodeProofRequired, verify.CodeInvalidRequest, verify.CodeUnavailable,
 	codeInvalidCredentials, codeConflict, codeRateLimited, codeNotFound, codeInternal, otherCode,
 }
 
@@ -124,8 +124,9 @@ func (m *Metrics) text() []byte {
 	version, goVersion := buildOf()
 	t.Gauge("counterfoil_build_info", "The version that runs; always 1.")
 	t.Value(1, metrics.Label{Name: "version", Value: version}, metrics.Label{Name: "goversion", Value: goVersion})
-	writeStats(t, m.auth.Stats())
-	m.writeAnswers(t)
+	s := m.auth.Stats()
+	writeStats(t, s)
+	m.writeAnswers(t, s.BrowserRefusals)
 	return t.Bytes()
 }
 
@@ -174,10 +175,10 @@ func writeStats(t *metrics.Text, s counterfoil.Stats) {
 	counter("counterfoil_feed_entries_pruned_total", "Entries of the feed log deleted, that no living token needs.", s.EntriesPruned)
 }
 
-func (m *Metrics) writeAnswers(t *metrics.Text) {
-	t.Counter("counterfoil_refusals_total", "Answers that were problems, by code.")
+func (m *Metrics) writeAnswers(t *metrics.Text, browser map[string]uint64) {
+	t.Counter("counterfoil_refusals_total", "Answers that were problems, by code, and what Authority.Browser refused.")
 	for _, code := range codes {
-		t.Count(m.refusals[code].Load(), metrics.Label{Name: "code", Value: code})
+		t.Count(m.refusals[code].Load()+browser[code], metrics.Label{Name: "code", Value: code})
 	}
 
 	m.mu.Lock()

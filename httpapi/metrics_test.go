@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strconv"
@@ -92,12 +93,14 @@ func TestMetrics(t *testing.T) {
 	s.wants(s.do(ask{method: "DELETE /v1/sessions/" + user.sid(), bearer: s.key}), 204)
 	s.refusedAtGate(s.gate("", ask{cookies: jar}), 401, "session_revoked")
 	s.wants(s.do(ask{method: "GET /v1/revocations/clock", bearer: s.key, header: []string{feed.LagHeader, "40"}}), 200)
+	// A page of the application: it is not served by this package, and counts all the same.
+	s.auth.Browser()(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/", nil))
 
 	got := scrape(t, m)
 	for sample, want := range map[string]float64{
 		`counterfoil_sign_ins_total{outcome="ok"}`: 1, `counterfoil_refreshes_total{outcome="ok"}`: 3, `counterfoil_refreshes_total{outcome="refused"}`: 1,
 		`counterfoil_mints_total`: 4, `counterfoil_revocations_total{kind="session"}`: 1, `counterfoil_revocations_total{kind="key"}`: 0,
-		`counterfoil_refusals_total{code="credential_missing"}`: 2, `counterfoil_refusals_total{code="token_invalid"}`: 1, `counterfoil_refusals_total{code="not_found"}`: 1,
+		`counterfoil_refusals_total{code="credential_missing"}`: 3, `counterfoil_refusals_total{code="token_invalid"}`: 1, `counterfoil_refusals_total{code="not_found"}`: 1,
 		`counterfoil_refusals_total{code="session_revoked"}`: 1, `counterfoil_refusals_total{code="other"}`: 0,
 		`counterfoil_http_requests_total{route="refresh",status="2xx"}`: 3, `counterfoil_http_requests_total{route="refresh",status="4xx"}`: 1,
 		`counterfoil_http_requests_total{route="userinfo",status="4xx"}`: 1, `counterfoil_http_requests_total{route="gateway",status="4xx"}`: 1, `counterfoil_http_requests_total{route="none",status="4xx"}`: 1,
