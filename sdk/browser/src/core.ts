@@ -92,7 +92,8 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
     const all = "which" in body && body.which === "all";
     const here = all || ("which" in body ? body.which === "this" : body.sid === sid);
     try {
-      await call("POST", "/sign-out", body);
+      // A portal on the way answers 200 to anything.
+      if ((await call("POST", "/sign-out", body)) !== undefined) throw unavailable("the answer is not the authority's");
     } catch (error) {
       // Without a cookie there is nothing to sign out of here.
       if (!here || !(error instanceof CounterfoilError) || error.code !== "credential_missing") throw error;

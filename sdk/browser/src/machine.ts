@@ -140,6 +140,8 @@ export class Machine {
       this.#answered(flight.number, late());
       return;
     }
+    // The last token has died while refreshing did not succeed.
+    if (this.#failures > 0 && this.state.status === "signed-in" && !this.#valid()) this.#troubled();
     let rest: number;
     if (!flight && this.#needed()) {
       rest = Math.max(this.#rest(this.#backoff), this.#rest(this.#told), this.#broke(), this.#doubting());
@@ -154,6 +156,8 @@ export class Machine {
       rest = left > 0 ? Math.min(rest, left) : rest;
       return left <= 0;
     });
+    const token = this.#failures > 0 && this.#valid();
+    if (token) rest = Math.min(rest, token.life - this.#since(token.from));
     this.#cancel();
     this.#cancel = rest < Infinity ? this.ports.timer(Math.min(Math.max(rest, 1), idle), () => this.step()) : () => {};
   }
@@ -300,7 +304,11 @@ export class Machine {
       return;
     }
     this.#error = error;
-    if (!this.#valid()) this.#set({ status: "refreshing-later", code: error.code, session: this.#session });
+    if (!this.#valid()) this.#troubled();
+  }
+
+  #troubled(): void {
+    this.#set({ status: "refreshing-later", code: this.#error.code, session: this.#session });
   }
 
   #tell(ms: number): void {
