@@ -20,7 +20,7 @@ func backendRoutes(a *api) []route {
 			method: http.MethodPost, path: "/sessions/authenticate", name: "authenticateSession", scope: counterfoil.ScopeSessions,
 			summary: "Check a session token or an access token against its session, now",
 			detail:  "A session token always gives a fresh access token. An access token gives one when it has expired (at most ten minutes ago), is stale, or is older than max_token_age. Problems about the token name it in field; without field they are about the API key.",
-			faults:  append(append([]fault{faultToken, {http.StatusUnauthorized, verify.CodeTokenExpired}, {http.StatusUnauthorized, verify.CodeTokenRevoked}}, faultsEnded...), faultInput),
+			faults:  append(append([]fault{faultToken, {http.StatusUnauthorized, verify.CodeTokenExpired}, {http.StatusUnauthorized, verify.CodeTokenRevoked}, faultUnproved}, faultsEnded...), faultInput),
 		}, authenticateSession),
 		handle(route{
 			method: http.MethodGet, path: "/sessions/{sid}", name: "readSession", scope: counterfoil.ScopeSessions,
@@ -116,6 +116,7 @@ func createSession(c *call, in *createSessionRequest) (*newSession, error) {
 type authenticateRequest struct {
 	SessionToken password `json:"session_token" doc:"Either this …"`
 	AccessToken  password `json:"access_token" doc:"… or this."`
+	BoundCookie  password `json:"bound_cookie" doc:"The value of the cookie __Host-counterfoil-bound, where the browser sent one: a device-bound session gives no access token without."`
 	MaxTokenAge  *seconds `json:"max_token_age" doc:"With access_token: the oldest that will do without a fresh one."`
 }
 
@@ -141,12 +142,15 @@ func authenticateSession(c *call, in *authenticateRequest) (*authenticated, erro
 			return nil, &counterfoil.FieldError{Field: "max_token_age", Message: "goes with access_token: a session token always gives a fresh one"}
 		}
 		field = "session_token"
-		g, err = c.auth.Refresh(c.ctx(), string(in.SessionToken), counterfoil.RefreshRequest{ClientID: c.key.ClientID})
+		g, err = c.auth.Refresh(c.ctx(), counterfoil.JoinBound(string(in.SessionToken), string(in.BoundCookie)), counterfoil.RefreshRequest{ClientID: c.key.ClientID})
 	default:
 		field = "access_token"
 		g, err = c.auth.Exchange(c.ctx(), string(in.AccessToken), counterfoil.ExchangeRequest{
-			ClientID: c.key.ClientID, MaxTokenAge: in.MaxTokenAge.duration(),
+			ClientID: c.key.ClientID, MaxTokenAge: in.MaxTokenAge.duration(), BoundCookie: string(in.BoundCookie),
 		})
+	}
+	if errors.Is(err, verify.ErrProofRequired) {
+		field = "bound_cookie"
 	}
 	if err != nil {
 		return nil, about(field, err)

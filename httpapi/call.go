@@ -62,7 +62,8 @@ func (c *call) run() (any, error) {
 	if err := c.authenticate(); err != nil {
 		return nil, err
 	}
-	return c.route.serve(c)
+	out, err := c.route.serve(c)
+	return out, c.unproved(err)
 }
 
 func (c *call) authenticate() (err error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
+	"github.com/counterfoil/counterfoil/verify"
 )
 
 // replaced is the reason of a session whose browser signed in anew.
@@ -41,11 +42,14 @@ func deviceRoutes(a *api) []route {
 	}
 	if a.users != nil {
 		routes = append(routes, passwordRoutes()...)
+		if a.users.PasskeysOn() {
+			routes = append(routes, passkeyRoutes()...)
+		}
 	}
 	for i := range routes {
 		routes[i].tag, routes[i].cookie, routes[i].sharing = "device", true, trustedOrigins
 	}
-	return routes
+	return append(routes, dbscRoutes()...)
 }
 
 func passwordRoutes() []route {
@@ -69,10 +73,15 @@ func passwordRoutes() []route {
 		}, changePassword),
 		handle(route{
 			method: http.MethodPost, path: "/step-up", name: "stepUp", credential: userSession,
-			summary: "Prove again who the user is",
+			summary: "Prove again who the user is, with the password or a passkey",
 			detail:  "auth_time becomes now, and the session token is replaced.",
 			faults:  []fault{faultCredentials, faultRate, faultNotFound},
 		}, stepUp),
+		handle(route{
+			method: http.MethodPost, path: "/step-up/begin", name: "beginStepUp", credential: userSession,
+			summary: "The ways in which the user can step up", detail: "Begins it for a passkey, where the user has one. " + beginning,
+			faults: []fault{faultCredentials, faultRate, faultNotFound},
+		}, beginStepUp),
 		handle(route{
 			method: http.MethodPost, path: "/password-reset", name: "resetPassword", credential: public,
 			summary: "Set a new password with a one-time token",
@@ -130,6 +139,7 @@ func signIn(c *call, in *signInRequest) (*grant, error) {
 func (c *call) started(g *counterfoil.Grant, transport string) *grant {
 	if transport != inBody {
 		c.endReplaced(g.Session.ClientID)
+		c.auth.DropBoundCookie(c.w, c.r, g.Session.ClientID)
 	}
 	return c.granted(g, transport == inBody)
 }
@@ -142,7 +152,7 @@ func (c *call) endReplaced(client string) {
 		return
 	}
 	ctx := context.WithoutCancel(c.ctx())
-	old, err := c.auth.Authenticate(ctx, token)
+	old, err := c.auth.AuthenticateToEnd(ctx, token)
 	if err == nil {
 		err = c.auth.RevokeSession(ctx, old.ID, replaced, counterfoil.By(actorUser))
 	}
@@ -160,6 +170,7 @@ func (c *call) granted(g *counterfoil.Grant, body bool) *grant {
 		out.SessionToken = g.SessionToken.Reveal()
 	} else {
 		g.SetCookie(c.w)
+		c.offerBinding(g)
 	}
 	return &out
 }
@@ -182,7 +193,11 @@ func refresh(c *call, in *refreshRequest) (*grant, error) {
 
 // session is the live session of the request.
 func (c *call) session() (counterfoil.Session, error) {
-	s, err := c.auth.Authenticate(c.ctx(), c.token)
+	return c.ofClient(c.auth.Authenticate(c.ctx(), c.token))
+}
+
+// ofClient refuses a session that came in another application's cookie.
+func (c *call) ofClient(s counterfoil.Session, err error) (counterfoil.Session, error) {
 	if err == nil && c.client != "" && s.ClientID != c.client {
 		return counterfoil.Session{}, &counterfoil.EndedError{Err: counterfoil.ErrSessionUnknown}
 	}
@@ -243,6 +258,13 @@ func signOut(c *call, in *signOutRequest) (none, error) {
 	}
 	s, err := c.session()
 	this := in.SID == "" && in.Which != "others" && in.Which != "all" || err == nil && in.SID == s.ID
+	if errors.Is(err, verify.ErrProofRequired) {
+		// Nobody is kept from ending this one session.
+		unproved, failed := c.ofClient(c.auth.AuthenticateToEnd(c.ctx(), c.token))
+		if this = this || failed == nil && in.SID == unproved.ID; this {
+			s, err = unproved, failed
+		}
+	}
 	if ended := (*counterfoil.EndedError)(nil); this && errors.As(err, &ended) {
 		if errors.Is(err, counterfoil.ErrSessionRevoked) && ended.SessionID != "" {
 			// Another process ended it: the verifiers of this one may not know yet.
@@ -297,21 +319,6 @@ func changePassword(c *call, in *passwordRequest) (*grant, error) {
 		return nil, err
 	}
 	g, err := c.users.ChangePassword(c.ctx(), c.token, string(in.Current), string(in.New), c.r)
-	if err != nil {
-		return nil, notHere(err)
-	}
-	return c.granted(g, c.client == ""), nil
-}
-
-type stepUpRequest struct {
-	Password password `json:"password" required:"true"`
-}
-
-func stepUp(c *call, in *stepUpRequest) (*grant, error) {
-	if err := c.rightCookie(); err != nil {
-		return nil, err
-	}
-	g, err := c.users.StepUp(c.ctx(), c.token, string(in.Password), c.r)
 	if err != nil {
 		return nil, notHere(err)
 	}

@@ -80,6 +80,7 @@ var (
 	faultUnavailable = fault{http.StatusServiceUnavailable, verify.CodeUnavailable}
 	faultInput       = fault{http.StatusBadRequest, verify.CodeInvalidRequest}
 	faultToken       = fault{http.StatusUnauthorized, verify.CodeTokenInvalid}
+	faultProof       = fault{http.StatusForbidden, verify.CodeProofRequired}
 	faultScope       = fault{http.StatusForbidden, verify.CodeInsufficientScope}
 
 	faultsEnded = []fault{
@@ -91,7 +92,8 @@ var (
 		{http.StatusUnauthorized, verify.CodeCredentialMissing},
 		{http.StatusUnauthorized, verify.CodeCredentialAmbiguous},
 	}
-	faultsAccess = []fault{
+	faultUnproved = fault{http.StatusUnauthorized, verify.CodeProofRequired}
+	faultsAccess  = []fault{
 		faultToken,
 		{http.StatusUnauthorized, verify.CodeTokenExpired},
 		{http.StatusUnauthorized, verify.CodeTokenStale},
@@ -136,7 +138,7 @@ func (r *route) problems() []fault {
 	all := slices.Clone(r.faults)
 	switch r.credential {
 	case userSession:
-		all = append(append(all, faultsCredential...), faultsEnded...)
+		all = append(append(append(all, faultsCredential...), faultsEnded...), faultUnproved)
 	case apiKey:
 		all = append(append(all, faultsCredential...), faultToken)
 		all = append(all, faultScope)

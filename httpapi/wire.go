@@ -27,6 +27,7 @@ type session struct {
 type device struct {
 	UserAgent string `json:"user_agent" doc:"At most 256 bytes."`
 	IP        string `json:"ip" doc:"The address of the user."`
+	Bound     bool   `json:"bound,omitempty" doc:"The session is bound to a key in this device: its cookie is no good elsewhere."`
 }
 
 type end struct {
@@ -48,7 +49,7 @@ func shownSession(s *counterfoil.Session, now time.Time, current string) session
 		CreatedAt: unix(s.CreatedAt), LastActiveAt: unix(s.LastActiveAt),
 		IdleExpiresAt: unix(s.IdleExpiresAt()), ExpiresAt: unix(s.ExpiresAt),
 		AuthTime: unix(s.AuthTime), AMR: list(s.Methods),
-		Device:  device{s.Device.UserAgent, s.Device.IP},
+		Device:  device{s.Device.UserAgent, s.Device.IP, s.Binding != nil},
 		Current: s.ID == current,
 	}
 	if s.End != nil {
