@@ -158,9 +158,17 @@ func (c *Config) validate() error {
 			return &FieldError{fmt.Sprintf("Audiences[%d]", i), fmt.Sprintf("%q must be 1 to 128 letters, digits or . _ : / -", aud)}
 		}
 	}
-	for _, id := range append([]string{c.ClientID}, c.MoreClientIDs...) {
+	clients := append([]string{c.ClientID}, c.MoreClientIDs...)
+	for i, id := range clients {
+		field := "ClientID"
+		if i > 0 {
+			field = fmt.Sprintf("MoreClientIDs[%d]", i-1)
+		}
 		if !clientShape.MatchString(id) {
-			return &FieldError{"ClientID", fmt.Sprintf("%q must be 1 to 64 lower-case letters, digits, _ or -", id)}
+			return &FieldError{field, fmt.Sprintf("%q must be 1 to 64 lower-case letters, digits, _ or -", id)}
+		}
+		if slices.Contains(clients[:i], id) {
+			return &FieldError{field, fmt.Sprintf("%q is named twice", id)}
 		}
 	}
 	switch jws.Alg(c.Algorithm) {

@@ -7,8 +7,8 @@ import (
 )
 
 // Device serves the calls of users' devices: POST /sign-up, /sign-in,
-// /refresh, /sign-out, /password, /step-up and /password-reset, GET /session
-// and /sessions. Mount it at the host whose pages call it, since its cookie is
+// /refresh, /sign-out, /password, /step-up and /password-reset, GET /session,
+// /session/watch and /sessions. Mount it at the host whose pages call it, since its cookie is
 // bound to that host:
 //
 //	mux.Handle("/auth/", http.StripPrefix("/auth", httpapi.Device(auth)))

@@ -10,8 +10,11 @@ import (
 // fieldFlags names the flag that fills a field of the library.
 var fieldFlags = map[string]string{
 	"Issuer":        "--issuer",
+	"issuer":        "--issuer",
+	"origin":        "--origin",
 	"Audiences":     "--audience",
 	"ClientID":      "--client-id",
+	"MoreClientIDs": "--more-client-id",
 	"Algorithm":     "--algorithm",
 	"TokenLifetime": "--token-lifetime",
 	"Lifetimes":     "--session-absolute, --session-idle",

@@ -57,7 +57,7 @@ type serveFlags struct {
 	metricsListen                            textValue
 	tlsCert, tlsKey                          textValue
 	dev, longTokens                          boolValue
-	audiences, origins                       listValue
+	audiences, origins, moreClients          listValue
 	proxies                                  networksValue
 	clientID                                 *textValue
 	algorithm, profile                       string
@@ -85,6 +85,7 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.metricsListen, "metrics-listen", "ADDRESS", "address and port for /metrics (Prometheus), which asks for no credential; off when left out")
 	f.add(&s.audiences, "audience", "NAME", "service that access tokens may be for; several by comma, the first is the default (app when left out)")
 	s.clientID = clientIDFlag(f)
+	f.add(&s.moreClients, "more-client-id", "ID", "further application, with a cookie of its own at the same host; several by comma")
 	f.add(&choiceValue{&s.algorithm, []string{"ES256", "EdDSA"}}, "algorithm", "ALG", "signs access tokens: ES256 or EdDSA")
 	f.add(&s.tokenLifetime, "token-lifetime", "DURATION", "of access tokens, 30s to 5m")
 	f.add(&s.longTokens, "long-token-lifetime", "", "permit a --token-lifetime of up to 1h: a verifier that is cut off lets a revoked session in for so long")
@@ -227,9 +228,10 @@ func (s *serveFlags) config(out *serveSettings) counterfoil.Config {
 		audiences = []string{"app"}
 	}
 	return counterfoil.Config{
-		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), Algorithm: s.algorithm,
+		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), MoreClientIDs: s.moreClients, Algorithm: s.algorithm,
 		TokenLifetime: time.Duration(s.tokenLifetime), LongTokenLifetime: bool(s.longTokens),
 		Lifetimes: lifetimes, Retention: time.Duration(s.retention), TrustedProxies: out.proxies, Logger: out.log,
+		MaxWatches: max(1, out.connections/2), // the other half is for everything else
 	}
 }
 

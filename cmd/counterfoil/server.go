@@ -40,6 +40,9 @@ func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
 		s.config.Issuer = s.issuer
 		s.log.Info("no --issuer given, and this is loopback", "issuer", s.issuer)
 	}
+	if err := s.checkTopology(); err != nil {
+		return err
+	}
 	node, err := openNode(ctx, s)
 	if err != nil {
 		return err
