@@ -46,3 +46,6 @@ func (d *Directory) HasPassword(ctx context.Context, userID string) (bool, error
 	}
 	return u.Password != "", nil
 }
+
+// MinPasswordLength is how many characters a new password must have at least.
+func (d *Directory) MinPasswordLength() int { return d.cfg.MinPasswordLength }
