@@ -119,7 +119,7 @@ export class Machine {
   #wait(done: Waiter["done"], renews: boolean): void {
     const { status } = this.state;
     // What is being asked again may have an end other than the last.
-    if ((status === "ended" || status === "signed-out") && !this.#flight && !this.#force) done(this.#error);
+    if (this.#closed || ((status === "ended" || status === "signed-out") && !this.#flight && !this.#force)) done(this.#error);
     else this.#waiters.add({ done, from: this.now(), renews });
   }
 
@@ -406,6 +406,6 @@ export class Machine {
     this.#closed = true;
     this.forget();
     this.#cancel();
-    this.#settle(unavailable("the session object was closed"));
+    this.#settle((this.#error = unavailable("the session object was closed")));
   }
 }

@@ -55,6 +55,7 @@ export class World {
   faultAt = -Infinity;
   // The browser.
   jar = undefined; // the session cookie
+  jarAt = -Infinity; // when it changed
   wallAhead = 0;
   monoLost = 0;
   stops = false; // whether the monotonic clock stops while asleep
@@ -239,6 +240,7 @@ export class World {
     const refresh = url.pathname === "/auth/refresh";
     if (refresh) {
       this.sent.push({ tab, at: this.now });
+      tab.askedAt = this.now;
       assert(!tab.refreshing, "two refreshes of one tab at once");
       tab.refreshing = true;
     }
@@ -284,7 +286,10 @@ export class World {
             if (!over) lose();
             return;
           }
-          if (result.cookie !== undefined) this.jar = result.cookie ?? undefined;
+          if (result.cookie !== undefined) {
+            this.jar = result.cookie ?? undefined;
+            this.jarAt = this.now;
+          }
           this.deliver(tab, () => finish(() => done(result.answer)));
         });
       });
