@@ -40,12 +40,13 @@ var ErrTooManyPasskeys = fmt.Errorf("a user can have %d passkeys at most", maxPa
 // passkeys to; see [RelyingParty].
 var ErrPasskeysOff = errors.New("passkeys are off: the issuer's host is an IP address, and Config.RelyingParty is not set")
 
-// errPasskeyRefused is the one answer to a passkey that is unknown, was
-// removed, does not verify, or is of a disabled user.
-var errPasskeyRefused = fmt.Errorf("%w: this passkey is not taken", counterfoil.ErrInvalidCredentials)
+// ErrPasskeyRefused is the one answer to a passkey that is unknown, was
+// removed, does not verify, or is of a disabled user. It wraps
+// [counterfoil.ErrInvalidCredentials].
+var ErrPasskeyRefused = fmt.Errorf("%w: this passkey is not taken", counterfoil.ErrInvalidCredentials)
 
 // passkeyRefused keeps the reason for the logs.
-func passkeyRefused(why string) error { return fmt.Errorf("%w: %s", errPasskeyRefused, why) }
+func passkeyRefused(why string) error { return fmt.Errorf("%w: %s", ErrPasskeyRefused, why) }
 
 // PasskeyWasRemoved is the reason of sessions that ended because a passkey of
 // the user was removed.

@@ -64,7 +64,7 @@ func (d *Directory) SignInWithPasskey(ctx context.Context, in SignIn) (*counterf
 	}
 	grant, err := d.auth.StartSession(ctx, in.session(u.ID, u.Epoch, passkeyMethods))
 	if errors.Is(err, counterfoil.ErrSignedOutMeanwhile) || errors.Is(err, counterfoil.ErrSubjectDisabled) {
-		return nil, fmt.Errorf("%w: %w", errPasskeyRefused, err)
+		return nil, fmt.Errorf("%w: %w", ErrPasskeyRefused, err)
 	}
 	return grant, err
 }

@@ -150,7 +150,7 @@ func (d *document) valid(at string, s schema, v any) error {
 	kinds := fmt.Sprint(s.Type)
 	switch v := v.(type) {
 	case map[string]any:
-		if kinds != "object" {
+		if kinds != "object" && kinds != "[object null]" {
 			return fmt.Errorf("%s: an object, want %s", at, kinds)
 		}
 		for _, name := range s.Required {
@@ -182,6 +182,10 @@ func (d *document) valid(at string, s schema, v any) error {
 	case string:
 		if kinds != "string" || s.Enum != nil && !slices.Contains(s.Enum, v) {
 			return fmt.Errorf("%s: %q, want %s %v", at, v, kinds, s.Enum)
+		}
+	case nil:
+		if kinds != "[object null]" {
+			return fmt.Errorf("%s: null, want %s", at, kinds)
 		}
 	case bool:
 		if kinds != "boolean" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/directory"
 	"github.com/counterfoil/counterfoil/internal/problem"
 	"github.com/counterfoil/counterfoil/verify"
 )
@@ -105,6 +106,8 @@ func describe(route *route, err error) problem.Problem {
 		return problem.Problem{Status: http.StatusUnauthorized, Code: verify.CodeCredentialMissing, Detail: missing[route.credential]}
 	case errors.As(err, &limited):
 		return problem.Problem{Status: http.StatusTooManyRequests, Code: codeRateLimited, Detail: "Too many attempts. Wait as long as the header Retry-After says."}
+	case errors.Is(err, directory.ErrPasskeyRefused):
+		return problem.Problem{Status: http.StatusUnauthorized, Code: codeInvalidCredentials, Detail: "This passkey is not taken here. Sign in another way."}
 	case errors.Is(err, counterfoil.ErrInvalidCredentials):
 		return problem.Problem{Status: http.StatusUnauthorized, Code: codeInvalidCredentials, Detail: "The e-mail address or the password is not right."}
 	case errors.Is(err, counterfoil.ErrSignedOutMeanwhile):

@@ -40,7 +40,7 @@ func checkHeaders(s *site, r *http.Request, w *answer) {
 		s.Errorf("SEC-10: %s %s has Cache-Control %q", r.Method, r.URL.Path, cache)
 	}
 	for _, c := range w.Result().Cookies() {
-		if !strings.HasPrefix(c.Name, "__Host-") || !c.Secure || !c.HttpOnly || c.Path != "/" || c.Domain != "" || c.SameSite != http.SameSiteLaxMode || len(c.Raw) > 4096 {
+		if !strings.HasPrefix(c.Name, "__Host-") || !c.Secure || !c.HttpOnly || c.Path != "/" || c.Domain != "" || c.SameSite != http.SameSiteLaxMode && c.SameSite != http.SameSiteStrictMode || len(c.Raw) > 4096 {
 			s.Errorf("SEC-07: %s %s sets %s", r.Method, r.URL.Path, c.Raw)
 		}
 	}

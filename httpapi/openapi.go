@@ -170,6 +170,10 @@ func (s schemas) of(t reflect.Type) object {
 	switch t {
 	case reflect.TypeFor[openapi](), reflect.TypeFor[keySet]():
 		return object{"type": "object", "additionalProperties": true}
+	case reflect.TypeFor[jsonObject]():
+		return object{"type": "object", "additionalProperties": true}
+	case reflect.TypeFor[*jsonObject]():
+		return object{"type": []any{"object", "null"}, "additionalProperties": true}
 	case reflect.TypeFor[feedStream]():
 		return object{"type": "string", "description": "Server-sent events: snapshot, live and beat."}
 	case reflect.TypeFor[watchStream]():

@@ -34,7 +34,7 @@ func TestSEC98CrossSite(t *testing.T) {
 			if from != "" {
 				header = append(header, "Origin", from)
 			}
-			for _, path := range []string{"refresh", "sign-in", "sign-up", "sign-out", "step-up", "password", "password-reset"} {
+			for _, path := range []string{"refresh", "sign-in", "sign-up", "sign-out", "step-up", "password", "password-reset", "passkeys", "passkeys/sign-in", "passkeys/sign-in/begin", "passkeys/sign-up"} {
 				body := `{"nonsense":1}` // what passes is then refused for this
 				a := s.do(ask{method: "POST /v1/auth/" + path, body: body, cookies: jar, header: header})
 				switch {
