@@ -39,7 +39,7 @@ const (
 //
 // What a route wants beyond a good token stands in the query of the URL that
 // the proxy is configured with: role and scope (each may come several times),
-// max_token_age, max_auth_age (durations such as 30s), live=1, audience. That is
+// max_token_age, max_auth_age, max_feed_age (durations such as 30s), live=1, audience. That is
 // at the very path at which the handler is mounted. Below it, path and query are
 // the client's own, as Envoy appends them: there the rules are in the header
 // Counterfoil-Rules, which must be there ("none" for no rule), and the method is
@@ -291,6 +291,13 @@ func (q *question) rule(name, value string, audiences []string) error {
 		if rule = verify.MaxTokenAge(age); name == "max_auth_age" {
 			rule = verify.MaxAuthAge(age)
 		}
+	case "max_feed_age":
+		// A healthy node is some 10 ms behind the store.
+		age, err := time.ParseDuration(value)
+		if err != nil || age < 100*time.Millisecond {
+			return bad(name, "must be a duration of at least 100ms, such as 500ms or 2s")
+		}
+		rule = verify.MaxFeedAge(age)
 	case "audience":
 		if !slices.Contains(audiences, value) {
 			return bad(name, "must be one of this issuer's audiences")
@@ -298,7 +305,7 @@ func (q *question) rule(name, value string, audiences []string) error {
 		q.audience = value
 		return nil
 	default:
-		return bad("query", "has the unknown rule "+strconv.Quote(printable(name))+": there are role, scope, live, max_token_age, max_auth_age and audience")
+		return bad("query", "has the unknown rule "+strconv.Quote(printable(name))+": there are role, scope, live, max_token_age, max_auth_age, max_feed_age and audience")
 	}
 	q.rules = append(q.rules, rule)
 	return nil

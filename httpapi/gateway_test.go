@@ -141,7 +141,7 @@ func TestGatewayRules(t *testing.T) {
 	jar := []string{cookie + "=" + user.text("session_token")}
 	s.wants(s.do(ask{method: "PATCH /v1/sessions/" + user.sid(), bearer: s.key, body: `{"roles":["admin"],"scope":["a:r","b:r"]}`}), 200)
 	for _, query := range []string{
-		"", "?", "?role=admin", "?scope=a:r&scope=b:r", "?live=1", "?max_token_age=30s&max_auth_age=10m&audience=app", "?role=admin&scope=a:r&live=1",
+		"", "?", "?role=admin", "?scope=a:r&scope=b:r", "?live=1", "?max_token_age=30s&max_auth_age=10m&audience=app", "?role=admin&scope=a:r&live=1", "?max_feed_age=1m", "?max_feed_age=500ms&max_auth_age=10m",
 	} {
 		s.upstream(s.gate(query, ask{cookies: jar}), "")
 	}
@@ -156,7 +156,7 @@ func TestGatewayRules(t *testing.T) {
 	// A slip in a rule lets nobody through.
 	for _, query := range []string{
 		"?rol=admin", "?Role=admin", "?role=", "?role", "?live=true", "?live", "?live=0", "?live=1&live=1", "?max_token_age=30", "?max_token_age=0s", "?max_token_age=-1m",
-		"?max_token_age=30s&max_token_age=1m", "?max_auth_age=x", "?audience=nobody", "?audience=app&audience=app", "?scope=a:r+b:r", "?scope=", "?a;b", "?%zz", "?role=admin&&x",
+		"?max_token_age=30s&max_token_age=1m", "?max_auth_age=x", "?max_feed_age=1", "?max_feed_age=99ms", "?max_feed_age=", "?max_feed_age=1s&max_feed_age=1s", "?audience=nobody", "?audience=app&audience=app", "?scope=a:r+b:r", "?scope=", "?a;b", "?%zz", "?role=admin&&x",
 		"?" + strings.Repeat("x", 4000),
 	} {
 		s.refusedAtGate(s.gate(query, ask{cookies: jar}), 400, "invalid_request")
