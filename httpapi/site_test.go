@@ -221,7 +221,7 @@ func (s *site) checkSecrets(r *http.Request, w *answer) {
 
 // secretsIn finds what looks like one of our secrets, redacted ones aside.
 func secretsIn(text string) (found []string) {
-	for _, prefix := range []string{"cf_st_", "cf_sk_", "cf_pr_", "cf_ce_"} {
+	for _, prefix := range []string{"cf_st_", "cf_sk_", "cf_pr_", "cf_ce_", "cf_bd_"} {
 		for rest := text; ; {
 			i := strings.Index(rest, prefix)
 			if i < 0 {

@@ -1,0 +1,517 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/httpapi"
+)
+
+func TestSEC71Register(t *testing.T) {
+	s := newSite(t)
+	b := s.signedUp("ann@example.org")
+	if b.offer.path != "dbsc/register" || !strings.HasPrefix(b.offer.authorization, b.sid) {
+		t.Errorf("offer %+v", b.offer)
+	}
+	good := b.proof(b.registration())
+	b.took(b.register(good))
+	s.wants(s.do(ask{method: "GET /v1/auth/session", cookies: b.cookies()}), 200, `"bound":true`)
+	s.wants(s.do(ask{method: "GET /v1/sessions/" + b.sid, bearer: s.key}), 200, `"bound":true`)
+	b.alive()
+
+	// The offer is good once: not for the same proof, its twin signature, or another key.
+	for _, proof := range []string{good, twin(t, good), b.proof(b.registration())} {
+		if a := s.wants(b.register(proof), 403, "proof_required"); a.setCookie(t) != nil || a.Header().Get("Secure-Session-Challenge") != "" {
+			t.Error("the offer was taken up twice")
+		}
+	}
+	thief := *b
+	thief.key = newKey(t)
+	s.wants(thief.register(thief.proof(thief.registration())), 403)
+	b.alive()
+}
+
+func TestSEC71OfferIsForBrowsersOfThisSignIn(t *testing.T) {
+	s := newSite(t)
+	none := func(what string, a *answer) *answer {
+		t.Helper()
+		if a.Header().Get("Secure-Session-Registration") != "" {
+			t.Errorf("%s: offered", what)
+		}
+		return a
+	}
+	none("a token in the body", s.signUp("native@example.org"))
+	b := s.signedUp("ann@example.org")
+	none("a refresh", s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200))
+	none("a failed sign-in", s.wants(s.do(ask{method: "POST /v1/auth/sign-in", body: `{"email":"ann@example.org","password":"not it at all, sorry"}`}), 401))
+
+	// With a step-up the session token is replaced, and the offer with it.
+	up := s.wants(s.do(ask{method: "POST /v1/auth/step-up", cookies: b.cookies(), body: `{"password":"` + goodWord + `"}`}), 200)
+	old := b.proof(b.registration())
+	b.token = up.setCookie(t).Value
+	s.wants(b.register(old), 403)
+	b.offer = offerOf(t, up.Header())
+	b.took(b.register(b.proof(b.registration())))
+	none("a step-up of a bound session", s.wants(s.do(ask{method: "POST /v1/auth/step-up", cookies: b.cookies(), body: `{"password":"` + goodWord + `"}`}), 200, `"bound":true`))
+
+	// Switched off, nothing is offered, taken or asked for.
+	off := newSite(t, func(c *counterfoil.Config) { c.DeviceBinding.Off = true })
+	none("switched off", off.wants(off.do(ask{method: "POST /v1/auth/sign-up", body: credentials("ann@example.org")}), 201))
+}
+
+func TestSEC71BadRegistrations(t *testing.T) {
+	s := newSite(t)
+	b, other := s.signedUp("ann@example.org"), s.signedUp("ben@example.org")
+	header, payload := b.registration()
+	otherHeader, otherPayload := other.registration()
+	jwk := header["jwk"].(fields)
+	for name, proof := range map[string]string{
+		"none at all":                 "",
+		"no token":                    "hello",
+		"unsigned":                    segment(with(header, fields{"alg": "none"})) + "." + segment(payload) + ".",
+		"alg none, signed":            b.proof(with(header, fields{"alg": "none"}), payload),
+		"HS256":                       b.proof(with(header, fields{"alg": "HS256"}), payload),
+		"RS256":                       b.proof(with(header, fields{"alg": "RS256"}), payload),
+		"EdDSA":                       b.proof(with(header, fields{"alg": "EdDSA"}), payload),
+		"alg twice":                   b.proof(`{"alg":"none","alg":"ES256","typ":"dbsc+jwt"}`, payload),
+		"crit":                        b.proof(with(header, fields{"crit": []string{"b64"}}), payload),
+		"an access token's typ":       b.proof(with(header, fields{"typ": "at+jwt"}), payload),
+		"no typ":                      b.proof(with(header, fields{"typ": nil}), payload),
+		"no key":                      b.proof(with(header, fields{"jwk": nil}), payload),
+		"a key that is text":          b.proof(with(header, fields{"jwk": "key"}), payload),
+		"a symmetric key":             b.proof(with(header, fields{"jwk": fields{"kty": "oct", "k": "c2VjcmV0"}}), payload),
+		"a private key":               b.proof(with(header, fields{"jwk": with(jwk, fields{"d": "AAAA"})}), payload),
+		"another curve":               b.proof(with(header, fields{"jwk": with(jwk, fields{"crv": "P-384"})}), payload),
+		"off the curve":               b.proof(with(header, fields{"jwk": with(jwk, fields{"x": jwk["y"]})}), payload),
+		"another key's":               b.proof(with(header, fields{"jwk": other.jwk()}), payload),
+		"no jti":                      b.proof(header, with(payload, fields{"jti": nil})),
+		"another's challenge":         b.proof(header, with(payload, fields{"jti": otherPayload["jti"]})),
+		"a made-up challenge":         b.proof(header, with(payload, fields{"jti": strings.Repeat("0", 48)})),
+		"no authorization":            b.proof(header, with(payload, fields{"authorization": nil})),
+		"the challenge instead":       b.proof(header, with(payload, fields{"authorization": b.sid + b.offer.challenge})),
+		"another's":                   other.proof(otherHeader, otherPayload),
+		"another's, signed":           b.proof(header, otherPayload),
+		"aud elsewhere":               b.proof(header, with(payload, fields{"aud": "https://evil.example/v1/auth/dbsc/register"})),
+		"aud another call":            b.proof(header, with(payload, fields{"aud": issuer + "/v1/auth/dbsc/refresh"})),
+		"aud no address":              b.proof(header, with(payload, fields{"aud": "::"})),
+		"a payload that is no object": b.proof(header, `["jti"]`),
+	} {
+		a := s.wants(b.register(proof), 403, `"code":"proof_required"`)
+		if a.setCookie(t) != nil || a.Header().Get("Secure-Session-Challenge") != "" {
+			t.Errorf("%s: taken", name)
+		}
+		if stored, err := s.auth.Session(t.Context(), b.sid); err != nil || stored.Binding != nil {
+			t.Fatalf("%s: bound (%v)", name, err)
+		}
+	}
+	b.alive()
+	proof := b.proof(header, with(payload, fields{"aud": issuer + "/v1/auth/dbsc/register", "iat": 1, "key": fields{}}))
+	s.wants(s.do(ask{method: "POST /v1/auth/dbsc/register", header: []string{"Secure-Session-Response", proof}}), 401, "credential_missing")
+	s.wants(s.do(ask{method: "POST /v1/auth/dbsc/register", cookies: b.cookies(), header: []string{"Secure-Session-Response", proof, "Secure-Session-Response", proof}}), 403)
+	s.forward(5*time.Minute - time.Second)
+	b.took(b.register(`"` + proof + `"`)) // in quotes, as the draft has it
+
+	late := s.signedUp("late@example.org")
+	s.forward(5*time.Minute + time.Second)
+	s.wants(late.register(late.proof(late.registration())), 403)
+}
+
+// Whatever the session token comes in, a bound session asks for the bound cookie.
+func TestSEC71BoundSessionsAskForProof(t *testing.T) {
+	s := newGate(t)
+	b := s.boundUser("ann@example.org")
+	stranger := s.boundUser("ben@example.org")
+	token := []string{cookie + "=" + b.token}
+	s.forward(59 * time.Second)
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: token}), 200) // what was under way
+	s.forward(2 * time.Second)
+	wrong := map[string][]string{
+		"none":              token,
+		"empty":             {token[0], boundName + "="},
+		"made up":           {token[0], boundName + "=cf_bd_" + strings.Repeat("f", 48)},
+		"of another":        {token[0], boundName + "=" + stranger.bound},
+		"altered":           {token[0], boundName + "=" + b.bound[:len(b.bound)-1] + "g"},
+		"a longer life":     {token[0], boundName + "=cf_bd_ffff" + b.bound[10:]},
+		"a challenge":       {token[0], boundName + "=cf_bd_" + b.challenge},
+		"of another name":   {token[0], boundName + "-admin=" + b.bound},
+		"another's session": {cookie + "=" + stranger.token, boundName + "=" + b.bound},
+	}
+	for name, cookies := range wrong {
+		for _, method := range []string{"POST /v1/auth/refresh", "GET /v1/auth/session", "GET /v1/auth/sessions", "GET /v1/auth/session/watch"} {
+			if a := s.wants(s.do(ask{method: method, cookies: cookies}), 401, `"code":"proof_required"`); a.setCookie(t) != nil {
+				t.Errorf("%s, %s: a cookie is set", name, method)
+			}
+		}
+	}
+	for _, a := range []ask{
+		{method: "POST /v1/auth/refresh", bearer: b.token},
+		{method: "GET /v1/auth/session", bearer: b.token, cookies: []string{boundName + "=" + b.bound}}, // a header takes no cookie along
+		{method: "POST /v1/auth/step-up", cookies: token, body: `{"password":"` + goodWord + `"}`},
+		{method: "POST /v1/auth/password", cookies: token, body: `{"current":"` + goodWord + `","new":"` + newWord + `"}`},
+		{method: "POST /v1/auth/sign-out", cookies: token, body: `{"which":"others"}`},
+		{method: "POST /v1/auth/sign-out", cookies: token, body: `{"which":"all"}`},
+		{method: "POST /v1/auth/sign-out", cookies: token, body: `{"sid":"` + stranger.sid + `"}`},
+		{method: "POST /v1/sessions/authenticate", bearer: s.key, body: `{"session_token":"` + b.token + `"}`},
+		{method: "POST /v1/sessions/authenticate", bearer: s.key, body: `{"session_token":"` + b.token + `","bound_cookie":"` + stranger.bound + `"}`},
+		{method: "POST /v1/sessions/authenticate", bearer: s.key, body: `{"access_token":"` + b.access + `","max_token_age":1}`},
+	} {
+		s.wants(s.do(a), 401, `"code":"proof_required"`)
+	}
+	two := append(b.cookies(), boundName+"="+b.bound)
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: two}), 401, "credential_ambiguous")
+	s.refusedAtGate(s.gate("", ask{cookies: token}), 401, "proof_required")
+	b.alive()
+
+	// With the cookie all of it works, until the window is over.
+	s.wants(s.do(ask{method: "POST /v1/sessions/authenticate", bearer: s.key, body: `{"session_token":"` + b.token + `","bound_cookie":"` + b.bound + `"}`}), 200, `"access_token"`)
+	s.wants(s.do(ask{method: "POST /v1/sessions/authenticate", bearer: s.key, body: `{"access_token":"` + b.access + `","max_token_age":1,"bound_cookie":"` + b.bound + `"}`}), 200, `"access_token"`)
+	s.wants(s.do(ask{method: "GET /v1/auth/sessions", cookies: b.cookies()}), 200, `"bound":true`)
+	if a := s.gate("", ask{cookies: b.cookies()}); a.Code != 200 {
+		t.Errorf("gateway: %d %s", a.Code, a.Body)
+	}
+	up := s.wants(s.do(ask{method: "POST /v1/auth/step-up", cookies: b.cookies(), body: `{"password":"` + goodWord + `"}`}), 200, `"bound":true`)
+	b.token = up.setCookie(t).Value
+	changed := s.wants(s.do(ask{method: "POST /v1/auth/password", cookies: b.cookies(), body: `{"current":"` + goodWord + `","new":"` + newWord + `"}`}), 200, `"bound":true`)
+	b.token = changed.setCookie(t).Value
+	s.forward(9*time.Minute + 2*time.Second) // 10 min 3 s: within the leeway
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200)
+	s.forward(3 * time.Second)
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 401, "proof_required")
+	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200)
+}
+
+func TestSEC71SignOutAsksForNoProof(t *testing.T) {
+	s := newSite(t)
+	for _, body := range []string{``, `{"which":"this"}`, `{"sid":"SID"}`} {
+		b := s.boundUser("ann" + string(rune('a'+len(body))) + "@example.org")
+		s.forward(time.Hour)
+		a := s.wants(s.do(ask{method: "POST /v1/auth/sign-out", cookies: []string{cookie + "=" + b.token}, body: strings.Replace(body, "SID", b.sid, 1)}), 204)
+		if names := a.Result().Cookies(); len(names) != 3 || names[1].Name != boundName || names[1].MaxAge >= 0 {
+			t.Errorf("SEC-09: cleared %v", names)
+		}
+		s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 401, "session_revoked", `"reason":"signed_out"`)
+		// The browser is told to forget the key; why is told to the holder of the token.
+		s.wants(b.renew(b.proof(b.answer()), b.cookies()...), 401, "session_revoked", "signed_out")
+		s.wants(b.renew(b.proof(b.answer())), 401, "session_unknown", "!signed_out")
+	}
+}
+
+// A sign-in ends the session before, proved or not, and drops its cookie.
+func TestSEC71NextSignInReplacesBoundSession(t *testing.T) {
+	s := newSite(t)
+	b := s.boundUser("ann@example.org")
+	s.forward(time.Hour)
+	a := s.wants(s.do(ask{method: "POST /v1/auth/sign-in", cookies: b.cookies(), body: credentials("ann@example.org")}), 200, `!"bound"`)
+	dropped := false
+	next := *b
+	for _, c := range a.Result().Cookies() {
+		switch c.Name {
+		case boundName:
+			dropped = c.MaxAge < 0
+		case cookie:
+			next.token = c.Value
+		}
+	}
+	if !dropped {
+		t.Error("the bound cookie stays")
+	}
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: []string{cookie + "=" + b.token}}), 401, "session_revoked", "replaced")
+	s.wants(b.renew(b.proof(b.answer()), b.cookies()...), 401)
+	// The old cookie does not matter to a session that is not bound.
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: next.cookies()}), 200)
+	next.sid, next.offer = a.sid(), offerOf(t, a.Header())
+	next.took(next.register(next.proof(next.registration())))
+}
+
+func TestSEC71Renewal(t *testing.T) {
+	s := newSite(t)
+	b, other := s.boundUser("ann@example.org"), s.boundUser("ben@example.org")
+	// The first time without a proof, as browsers do; then with the challenge.
+	b.refused(b.renew("", b.cookies()...))
+	first := b.proof(b.answer())
+	b.took(b.renew(first, b.cookies()...))
+	// Used once: not again, nor its twin.
+	b.refused(b.renew(first, b.cookies()...))
+	b.refused(b.renew(twin(t, first), b.cookies()...))
+	// The challenge of the 200, without any cookie, in quotes.
+	b.took(b.renew(`"` + b.proof(b.answer()) + `"`))
+
+	header, payload := b.answer()
+	for name, proof := range map[string]string{
+		"no token":            "hello",
+		"unsigned":            segment(with(header, fields{"alg": "none"})) + "." + segment(payload) + ".",
+		"HS256":               b.proof(with(header, fields{"alg": "HS256"}), payload),
+		"typ":                 b.proof(with(header, fields{"typ": "JWT"}), payload),
+		"jti twice":           b.proof(header, `{"jti":"x","jti":"`+b.challenge+`"}`),
+		"another's challenge": b.proof(header, fields{"jti": other.challenge}),
+		"another's proof":     other.proof(other.answer()),
+		"the offer":           b.proof(b.registration()),
+		"aud elsewhere":       b.proof(header, with(payload, fields{"aud": "https://evil.example/v1/auth/dbsc/refresh"})),
+	} {
+		challenge := b.challenge
+		b.refused(b.renew(proof, b.cookies()...))
+		if t.Failed() {
+			t.Fatal(name)
+		}
+		b.alive()
+		b.challenge = challenge
+	}
+	b.took(b.renew(b.proof(with(header, fields{"kid": "1", "jwk": other.jwk()}), with(payload, fields{"aud": issuer + "/v1/auth/dbsc/refresh"})), b.cookies()...))
+
+	// Too old: eleven minutes after it was given. The browser was away.
+	s.forward(11*time.Minute + time.Second)
+	b.refused(b.renew(b.proof(b.answer()), b.cookies()...))
+	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
+
+	for _, id := range []string{"", "short", strings.Repeat("x", 24) + "!"} {
+		s.wants(s.do(ask{method: "POST /v1/auth/dbsc/refresh", header: []string{"Sec-Secure-Session-Id", id}}), 400, `"field":"Sec-Secure-Session-Id"`)
+	}
+	unknown := *b
+	unknown.sid = strings.Repeat("x", 24)
+	s.wants(unknown.renew("", b.cookies()...), 401, "session_unknown")
+	unbound := s.signedUp("cleo@example.org")
+	s.wants(unbound.renew("", unbound.cookies()...), 401, "session_unknown")
+	unbound.alive()
+}
+
+// A signature by another key ends the session of whoever sent its token along:
+// that one session, and nobody else's.
+func TestSEC71AnotherKeyEndsTheSession(t *testing.T) {
+	s := newSite(t)
+	b, other := s.boundUser("ann@example.org"), s.boundUser("ben@example.org")
+	thief := *b
+	thief.key = newKey(t)
+	thief.refused(thief.renew(thief.proof(thief.answer()))) // the sid is public
+	thief.refused(thief.renew(thief.proof(thief.answer()), other.cookies()...))
+	b.alive()
+	other.alive()
+	s.wants(thief.renew(thief.proof(thief.answer()), thief.cookies()[0]), 401, `"code":"session_revoked"`, `"reason":"device_key_mismatch"`)
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 401, "session_revoked", "device_key_mismatch")
+	s.wants(s.do(ask{method: "GET /oauth2/userinfo", bearer: b.access}), 401, "token_revoked")
+	s.wants(b.renew(b.proof(b.answer()), b.cookies()...), 401, "device_key_mismatch")
+	other.alive()
+}
+
+func TestSEC71OneProofOfManyAtOnce(t *testing.T) {
+	s := newSite(t)
+	b := s.signedUp("ann@example.org")
+	once := func(send func() *answer) {
+		t.Helper()
+		var good, refused atomic.Int32
+		var wait sync.WaitGroup
+		for range 8 {
+			wait.Go(func() {
+				switch a := send(); a.Code {
+				case 200:
+					good.Add(1)
+				case 403:
+					refused.Add(1)
+				default:
+					t.Errorf("%d %s", a.Code, a.Body)
+				}
+			})
+		}
+		wait.Wait()
+		if good.Load() != 1 || refused.Load() != 7 {
+			t.Errorf("%d taken and %d refused, want 1 and 7", good.Load(), refused.Load())
+		}
+	}
+	registration := b.proof(b.registration())
+	once(func() *answer { return b.register(registration) })
+	for range 5 {
+		b.challenged(b.renew("", b.cookies()...))
+		proof := b.proof(b.answer())
+		once(func() *answer { return b.renew(proof, b.cookies()...) })
+	}
+}
+
+// What is wrong here keeps the browser's key: 503, never 401 or 429.
+func TestSEC71StoreAway(t *testing.T) {
+	s := newSite(t)
+	b := s.boundUser("ann@example.org")
+	s.handler = httpapi.Handler(s.broken(), httpapi.WithDirectory(s.users))
+	s.wants(b.renew(b.proof(b.answer()), b.cookies()...), 503, "unavailable")
+	s.wants(b.register(b.proof(b.registration())), 503, "unavailable")
+}
+
+func TestSEC71ProofPutOff(t *testing.T) {
+	s := newGate(t)
+	b := s.boundUser("ann@example.org")
+	s.forward(time.Hour)
+	for _, method := range []string{"POST /v1/auth/refresh", "GET /v1/auth/session"} {
+		a := s.wants(s.do(ask{method: method, cookies: b.cookies(), header: []string{"Secure-Session-Skipped", `quota_exceeded;session_identifier="` + b.sid + `"`}}), 503, `"code":"unavailable"`)
+		if a.Header().Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	s.refusedAtGate(s.gate("", ask{cookies: b.cookies(), header: []string{"Secure-Session-Skipped", "unreachable"}}), 503, "unavailable")
+}
+
+func TestSEC71SwitchedOff(t *testing.T) {
+	s := newSite(t)
+	b := s.boundUser("ann@example.org")
+	s.forward(time.Hour)
+	config := s.auth.Config()
+	config.DeviceBinding.Off = true
+	off, err := counterfoil.New(t.Context(), s.store, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer off.Close()
+	s.handler = httpapi.Handler(off, httpapi.WithDirectory(s.users))
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200)
+	b.refused(b.renew("", b.cookies()...)) // the browser keeps its key meanwhile
+	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
+}
+
+// A second seal secret in front does not take cookies and challenges away.
+func TestSEC71AnotherSeal(t *testing.T) {
+	s := newSite(t)
+	b := s.boundUser("ann@example.org")
+	s.forward(2 * time.Minute)
+	config := s.auth.Config()
+	config.Seal = counterfoil.SealText("bmV3LXNlYWwtbmV3LXNlYWwtbmV3LXNlYWwtbmV3LXM=," + secret64)
+	node, err := counterfoil.New(t.Context(), s.store, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	s.handler = httpapi.Handler(node, httpapi.WithDirectory(s.users))
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200)
+	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 200)
+	// A node that has not the new one yet asks for another proof, and takes it.
+	s.handler = httpapi.Handler(s.auth, httpapi.WithDirectory(s.users))
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: b.cookies()}), 401, "proof_required")
+	b.refused(b.renew(b.proof(b.answer()), b.cookies()...))
+	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
+}
+
+// Each application at a host has a bound cookie of its own.
+func TestSEC71TwoApplications(t *testing.T) {
+	s := newSite(t)
+	b := s.boundUser("ann@example.org")
+	in := s.wants(s.do(ask{method: "POST /v1/auth/sign-in", body: strings.Replace(credentials("ann@example.org"), "}", `,"client_id":"admin"}`, 1)}), 200)
+	admin := &softBrowser{site: s, key: newKey(t), sid: in.sid(), token: in.setCookie(t).Value, offer: offerOf(t, in.Header())}
+	jar := append(b.cookies(), cookie+"-admin="+admin.token)
+	a := s.wants(s.do(ask{method: "POST /v1/auth/dbsc/register", cookies: jar, header: []string{"Secure-Session-Response", admin.proof(admin.registration())}}), 200)
+	c := a.setCookie(t)
+	if c.Name != boundName+"-admin" || !strings.Contains(a.Body.String(), `"name":"`+boundName+`-admin"`) {
+		t.Fatalf("%s\n%s", c.Raw, a.Body)
+	}
+	jar = append(jar, c.String())
+	admin.challenged(a)
+	for range 2 {
+		a = s.wants(admin.renew(admin.proof(admin.answer()), jar...), 200)
+		admin.challenged(a)
+		b.took(b.renew(b.proof(b.answer()), jar...))
+	}
+	s.forward(2 * time.Minute)
+	for _, cookies := range [][]string{
+		{cookie + "-admin=" + admin.token, boundName + "-admin=" + a.setCookie(t).Value},
+		b.cookies(),
+	} {
+		s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: cookies}), 200)
+	}
+	s.wants(s.do(ask{method: "POST /v1/auth/refresh", cookies: []string{cookie + "-admin=" + admin.token, boundName + "=" + b.bound}}), 401, "proof_required")
+}
+
+// Pages behind Browser: a missing proof asks for a sign-in, as a person sees it.
+func TestSEC71Pages(t *testing.T) {
+	var told error
+	s := newSite(t, func(c *counterfoil.Config) {
+		c.SignedOut = func(w http.ResponseWriter, r *http.Request, err error) {
+			told = err
+			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+		}
+	})
+	b := s.boundUser("ann@example.org")
+	s.forward(2 * time.Minute)
+	page := s.auth.Browser()(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	get := func(header ...string) *httptest.ResponseRecorder {
+		r := newRequest("GET", "/orders")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Add(header[i], header[i+1])
+		}
+		w := newRecorder()
+		page.ServeHTTP(w, r)
+		return w
+	}
+	if w := get("Cookie", strings.Join(b.cookies(), "; ")); w.Code != 200 {
+		t.Errorf("proved: %d %s", w.Code, w.Body)
+	}
+	if w := get("Cookie", b.cookies()[0]); w.Code != 303 || told == nil || !strings.Contains(told.Error(), "proof_required") {
+		t.Errorf("not proved: %d %v", w.Code, told)
+	}
+	if w := get("Cookie", b.cookies()[0], "Secure-Session-Skipped", "server_error"); w.Code != 503 {
+		t.Errorf("put off: %d", w.Code)
+	}
+	b.alive()
+}
+
+// The offer names the call relative to the address of the sign-in, whatever
+// path that has outside.
+func TestSEC71OfferUnderAnyPrefix(t *testing.T) {
+	s := newSite(t)
+	device := httpapi.Device(s.auth, httpapi.WithDirectory(s.users))
+	s.signedUp("ann@example.org")
+	for _, at := range []struct{ outside, stripped string }{
+		{"https://app.example/auth/sign-in", "/auth"},
+		{"https://app.example/v1/auth/sign-in", "/v1/auth"},
+		{"https://app.example/sign-in", ""},
+		{"https://app.example/shop/auth/sign-in", "/shop/auth"}, // the proxy strips /shop
+	} {
+		r := httptest.NewRequest("POST", at.outside, strings.NewReader(credentials("ann@example.org")))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		http.StripPrefix(at.stripped, device).ServeHTTP(w, r)
+		base, err := url.Parse(at.outside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := base.Parse(offerOf(t, w.Header()).path)
+		if want := strings.TrimSuffix(at.outside, "/sign-in") + "/dbsc/register"; err != nil || to.String() != want {
+			t.Errorf("%s: offered at %s, want %s", at.outside, to, want)
+		}
+	}
+}
+
+// FuzzProof: whatever a browser sends, nothing breaks, and no session is
+// bound, renewed or ended by it.
+func FuzzProof(f *testing.F) {
+	s := newSite(f)
+	b := s.boundUser("ann@example.org")
+	free := s.signedUp("ben@example.org")
+	used := b.proof(b.answer())
+	b.took(b.renew(used, b.cookies()...))
+	f.Add(used, b.sid)
+	f.Add(free.proof(b.registration()), `"`+b.sid+`"`)
+	f.Add(`"`, `""`)
+	f.Add("a.b.c", free.sid)
+	f.Fuzz(func(t *testing.T, proof, id string) {
+		for _, path := range []string{"register", "refresh"} {
+			r := httptest.NewRequest("POST", issuer+"/v1/auth/dbsc/"+path, nil)
+			r.Header["Secure-Session-Response"] = []string{proof}
+			r.Header["Sec-Secure-Session-Id"] = []string{id}
+			r.Header["Cookie"] = append(b.cookies()[:1:1], cookie+"-admin="+free.token)
+			w := httptest.NewRecorder()
+			s.handler.ServeHTTP(w, r)
+			if w.Code < 400 || w.Code >= 500 || w.Code == 429 || w.Header().Get("Set-Cookie") != "" {
+				t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
+		for _, sid := range []string{b.sid, free.sid} {
+			if one, err := s.auth.Session(t.Context(), sid); err != nil || one.End != nil || (one.Binding != nil) != (sid == b.sid) {
+				t.Fatalf("%+v, %v", one, err)
+			}
+		}
+	})
+}
