@@ -12,11 +12,12 @@ export interface Grant {
   session: Session;
 }
 
-/** Members of the wire (expires_at) by the names of TypeScript (expiresAt). */
-export function named(value: unknown): any {
-  if (Array.isArray(value)) return value.map(named);
+/** Members of the wire (expires_at) by the names of TypeScript (expiresAt); of the outermost, only those asked for. */
+export function named(value: unknown, only = /./): any {
+  if (Array.isArray(value)) return value.map((v) => named(v));
   if (!isObject(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, v]) => [name.replace(/_([a-z])/g, (_, c: string) => c.toUpperCase()), named(v)]));
+  const entries = Object.entries(value).filter(([name]) => only.test(name));
+  return Object.fromEntries(entries.map(([name, v]) => [name.replace(/_./g, (c) => c[1]!.toUpperCase()), named(v)]));
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -41,55 +42,34 @@ function positive(value: unknown): value is number {
   return typeof value === "number" && value > 0 && value < Infinity;
 }
 
-/** The code of a refusal, by RFC 9457 or by the challenge of RFC 6750; undefined where there is none. Leaves the body. */
+/** The problem of an answer (RFC 9457); an empty one where there is none. The body can still be read. */
 export async function problemOf(response: Response): Promise<Record<string, unknown>> {
-  if (/json/.test(response.headers.get("Content-Type") ?? "")) {
-    try {
-      const problem: unknown = await response.clone().json();
-      if (isObject(problem) && typeof problem["code"] === "string") return problem;
-    } catch {
-      // A body that is no JSON, or cut: the header may still tell.
-    }
+  try {
+    const problem: unknown = await response.clone().json();
+    if (isObject(problem) && typeof problem["code"] === "string") return problem;
+  } catch {
+    // No JSON, or cut: somebody else's answer.
   }
-  const challenge = response.headers.get("WWW-Authenticate") ?? "";
-  const member = (name: string) => new RegExp(`\\b${name}="?([^",]+)`).exec(challenge)?.[1];
-  return {
-    code: member("error")?.replace("invalid_token", "token_invalid"),
-    max_age: Number(member("max_age") ?? NaN),
-    acr_values: member("acr_values"),
-  };
+  return {};
 }
 
 /** Reads an answer of the authority. Throws a CounterfoilError for whatever is no success. */
 export async function read(sent: Promise<Response>): Promise<unknown> {
-  let response: Response;
-  let text = "";
+  let status = 0;
   try {
-    response = await sent;
-    if (response.ok) text = await response.text();
-  } catch (error) {
-    throw unavailable("the authority could not be reached", {}, error);
-  }
-  const status = response.status;
-  if (response.ok) {
+    const response = await sent;
+    status = response.status;
     if (status === 204) return;
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw unavailable("the answer is not the authority's", { status }, error);
-    }
+    if (response.ok) return await response.json();
+    const problem = await problemOf(response);
+    const wait = response.headers.get("Retry-After");
+    throw new CounterfoilError((problem["code"] as Code | undefined) ?? "unavailable", problem["detail"] as string | undefined, {
+      status,
+      ...(named(problem, /^(field|sid|reason|ended_at)$/) as object),
+      // A date is left out: the clocks may differ by more than the wait.
+      ...(wait && +wait >= 0 && { retryAfter: +wait }),
+    });
+  } catch (error) {
+    throw error instanceof CounterfoilError ? error : unavailable({ status }, error);
   }
-  const problem = await problemOf(response);
-  const details: Record<string, unknown> = { ...named(problem), status };
-  delete details["code"];
-  delete details["detail"];
-  const wait = response.headers.get("Retry-After");
-  if (wait) {
-    // A date is compared with the sender's clock, never with ours.
-    const seconds = /^\d+$/.test(wait) ? +wait : (Date.parse(wait) - Date.parse(response.headers.get("Date") ?? "")) / 1000;
-    if (seconds >= 0) details["retryAfter"] = seconds;
-  }
-  // A challenge without a problem is no answer of the authority: a proxy made it.
-  const code = "detail" in problem || "title" in problem || "status" in problem ? problem["code"] : undefined;
-  throw new CounterfoilError((code as Code | undefined) ?? "unavailable", String(problem["detail"] ?? `the answer was ${status}`), details);
 }

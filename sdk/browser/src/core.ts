@@ -1,23 +1,25 @@
-import { grantOf, named, read, type Grant } from "./answer.js";
+import { grantOf, named, read } from "./answer.js";
 import { CounterfoilError, unavailable } from "./errors.js";
 import { createFetch } from "./fetch.js";
-import { Machine } from "./machine.js";
+import { createMachine } from "./machine.js";
 import type { Platform } from "./platform.js";
-import type { BrowserSession, Options, Session, State } from "./types.js";
-import { createWatch } from "./watch.js";
+import type { BrowserSession, Credentials, Options, Session, State, Which } from "./types.js";
 
-const slow = 30_000; // for calls of which each is one try: a password takes its time
+const slow = 30_000; // for calls of the user's, each one try: a password takes its time
 
 /** The session on a platform; `createSession` is this one on the browser's. */
 export function createCore(p: Platform, options: Options = {}): BrowserSession {
   const authority = new URL(options.authority ?? "/auth", p.base).href.replace(/\/$/, "");
+  const { audience, clientId } = options;
   const timeout = (options.timeout ?? 10) * 1000;
   const listeners = new Set<(state: State) => void>();
+  let watch: ((on: boolean) => void) | undefined;
+  let open = true;
   let started: (state: State) => void;
   const ready = new Promise<State>((done) => (started = done));
 
   /** One request to the authority, over in `ms` whatever fetch does. */
-  function request(method: string, path: string, body: object | undefined, ms: number): { answer: Promise<unknown>; abort(): void } {
+  function request(method: string, path: string, body: object | undefined, ms: number): [Promise<unknown>, () => void] {
     const controller = new AbortController();
     const abort = () => controller.abort();
     const init: RequestInit = { method, credentials: "include", redirect: "error", cache: "no-store", signal: controller.signal };
@@ -26,39 +28,33 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
       init.headers = { "Content-Type": "application/json" };
     }
     const answer = new Promise<unknown>((done, fail) => {
-      const cancel = p.timer(ms, () => (abort(), fail(unavailable("the authority did not answer in time"))));
+      const cancel = p.timer(ms, () => (abort(), fail(unavailable())));
       read(p.fetch(authority + path, init)).then(done, fail).finally(cancel);
     });
-    return { answer, abort };
+    return [answer, abort];
   }
 
-  const machine = new Machine(
-    {
-      ...bound(p),
-      send(active, done) {
-        const body = { ...(options.audience && { audience: options.audience }), ...(!active && { active }) };
-        const { answer, abort } = request("POST", "/refresh", body, 2 * timeout); // the machine's own comes first
-        answer.then((value) => done(grantOf(value) ?? unavailable("the answer is not the authority's")), done);
-        return abort;
-      },
-      changed(state) {
-        started(state);
-        watch?.(state.status === "signed-in" && p.visible());
-        // Later, so that a listener may call anything; each for itself, so that one may throw.
-        for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener(state));
-      },
+  const machine = createMachine(p, {
+    timeout,
+    patience: (options.wait ?? 15) * 1000,
+    foreign: !!audience,
+    send(active, done) {
+      const body = { ...(audience && { audience }), ...(!active && { active }) };
+      const [answer, abort] = request("POST", "/refresh", body, 2 * timeout); // the machine's own comes first
+      answer.then((value) => done(grantOf(value) ?? unavailable()), done);
+      return abort;
     },
-    { timeout, wait: (options.wait ?? 15) * 1000, foreign: !!options.audience },
-  );
+    changed(state) {
+      started(state);
+      look();
+      // Later, so that a listener may call anything; each for itself, so that one may throw.
+      for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener(state));
+    },
+  });
 
   /** The current token, or another one than that which was refused. */
-  function token(refused?: string): Promise<string> {
-    return new Promise((done, fail) => {
-      const settle = (result: Grant | CounterfoilError) => (result instanceof CounterfoilError ? fail(result) : done(result.token));
-      if (refused) machine.renew(refused, settle);
-      else machine.want(settle);
-    });
-  }
+  const token = (refused?: string) =>
+    new Promise<string>((done, fail) => machine.wait((result) => (result instanceof CounterfoilError ? fail(result) : done(result.token)), refused));
 
   /** A call of the user's. Nothing is repeated. */
   async function call(method: string, path: string, body?: object): Promise<unknown> {
@@ -66,59 +62,70 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
     const from = machine.now();
     if (!reads) machine.busy(1);
     try {
-      const answer = await request(method, path, reads ? undefined : body ?? {}, slow).answer;
+      const answer = await request(method, path, reads ? undefined : body ?? {}, slow)[0];
       const grant = grantOf(answer);
       if (grant) machine.adopt(grant, from);
       return answer;
     } catch (error) {
       // The session may have ended; or the answer was lost, and what was asked for has happened.
-      if (!(error instanceof CounterfoilError) || error.ended || (!reads && error.status === 0)) machine.check();
+      const e = error as CounterfoilError;
+      if (e.ended || !(reads || e.status)) machine.check();
       throw error;
     } finally {
       if (!reads) machine.busy(-1);
     }
   }
 
-  async function start(path: string, body: object): Promise<Session> {
-    const grant = grantOf(await call("POST", path, { ...body, ...(options.clientId && { client_id: options.clientId }) }));
-    if (!grant) throw unavailable("the answer is not the authority's");
+  async function granted(path: string, body: object): Promise<Session> {
+    const grant = grantOf(await call("POST", path, body));
+    if (!grant) throw unavailable();
     return grant.session;
   }
 
-  async function signOut(body: { which: string } | { sid: string }): Promise<void> {
+  const credentials = ({ email, password }: Credentials) => ({ email, password, ...(clientId && { client_id: clientId }) });
+
+  async function signOut(which?: Which, device?: string): Promise<void> {
     const { state, generation } = machine;
     const from = machine.now();
-    const sid = state.status === "signed-in" || state.status === "refreshing-later" ? state.session?.sid : undefined;
-    const all = "which" in body && body.which === "all";
-    const here = all || ("which" in body ? body.which === "this" : body.sid === sid);
+    const sid = "session" in state ? state.session?.sid : undefined;
+    const here = device ? device === sid : which !== "others";
     try {
       // A portal on the way answers 200 to anything.
-      if ((await call("POST", "/sign-out", body)) !== undefined) throw unavailable("the answer is not the authority's");
+      if ((await call("POST", "/sign-out", device ? { sid: device } : { which })) !== undefined) throw unavailable();
     } catch (error) {
       // Without a cookie there is nothing to sign out of here.
-      if (!here || !(error instanceof CounterfoilError) || error.code !== "credential_missing") throw error;
+      if (!here || (error as CounterfoilError).code !== "credential_missing") throw error;
     }
     if (!here) return;
-    machine.signOut(generation, from);
-    p.post({ type: "left", sid: all ? undefined : sid });
+    machine.signOut(from, generation);
+    p.post({ type: "left", sid: which === "all" ? undefined : sid });
   }
 
-  const watch = options.watch
-    ? createWatch(p, authority + "/session/watch", () => {
-        machine.check();
-        p.post({ type: "check" });
-      })
-    : undefined;
+  const look = () => watch?.(open && machine.state.status === "signed-in" && p.visible());
   const deaf = p.listen({
     wake(wake) {
       machine.wake(wake);
-      watch?.(machine.state.status === "signed-in" && p.visible());
+      look();
     },
     hidden: () => watch?.(false),
     touch: () => machine.touch(),
     signal: (signal) => machine.signal(signal),
   });
   machine.step();
+  if (options.watch) {
+    // Loaded by those who use it. Without it, an end is noticed by the next refresh.
+    const hint = () => {
+      machine.check();
+      p.post({ type: "check" });
+    };
+    import("./watch.js").then(
+      ({ createWatch }) => {
+        watch = createWatch(p, authority + "/session/watch", hint);
+        look();
+      },
+      () => {},
+    );
+  }
 
   return {
     get state() {
@@ -136,56 +143,39 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
     getToken: () => token(),
     fetch: createFetch(
       p,
-      {
-        machine,
-        token: (refused) =>
-          token(refused).catch((error: unknown) => {
-            const { status } = machine.state;
-            if (status === "signed-out" || status === "ended") return undefined;
-            throw error;
-          }),
-      },
       options,
+      (refused) =>
+        token(refused).catch((error: unknown) => {
+          if (/^(signed-out|ended)$/.test(machine.state.status)) return undefined;
+          throw error;
+        }),
+      () => machine.count,
     ),
-    signIn: ({ email, password }) => start("/sign-in", { email, password }),
-    signUp: ({ email, password }) => start("/sign-up", { email, password }),
-    signOut: (which = "this") => signOut({ which }),
-    async stepUp(proof) {
-      const grant = grantOf(await call("POST", "/step-up", proof));
-      if (!grant) throw unavailable("the answer is not the authority's");
-      return grant.session;
-    },
+    signIn: (given) => granted("/sign-in", credentials(given)),
+    signUp: (given) => granted("/sign-up", credentials(given)),
+    signOut: (which = "this") => signOut(which),
+    stepUp: (proof) => granted("/step-up", proof),
     devices: {
       async list() {
         const all: Session[] = [];
         for (let next = ""; ; ) {
-          const page = named(await call("GET", "/sessions" + next)) as { sessions: Session[]; next?: string };
+          const page = named(await call("GET", "/sessions" + next)) as { sessions?: Session[]; next?: string };
+          if (!page.sessions) throw unavailable();
           all.push(...page.sessions);
           if (!page.next) return all;
           next = "?after=" + encodeURIComponent(page.next);
         }
       },
-      end: (sid) => signOut({ sid }),
-      endOthers: () => signOut({ which: "others" }),
+      end: (sid) => signOut(undefined, sid),
+      endOthers: () => signOut("others"),
     },
     call,
     close() {
+      open = false;
       deaf();
       listeners.clear();
-      watch?.(false);
+      look();
       machine.close();
     },
-  };
-}
-
-/** The methods that the machine needs, whatever kind of object the platform is. */
-function bound(p: Platform) {
-  return {
-    mono: () => p.mono(),
-    wall: () => p.wall(),
-    random: () => p.random(),
-    timer: (ms: number, call: () => void) => p.timer(ms, call),
-    visible: () => p.visible(),
-    post: (signal: Parameters<Platform["post"]>[0]) => p.post(signal),
   };
 }

@@ -62,7 +62,7 @@ export class CounterfoilError extends Error {
   }
 }
 
-/** An error for what is no answer of the authority, or none at all: the session stands, and it is tried again. */
-export function unavailable(message: string, details?: Details, cause?: unknown): CounterfoilError {
-  return new CounterfoilError("unavailable", message, details, cause);
+/** For what is no answer of the authority, or none in time: the session stands, and it is tried again. */
+export function unavailable(details?: Details, cause?: unknown): CounterfoilError {
+  return new CounterfoilError("unavailable", "no answer of the authority", details, cause);
 }

@@ -1,27 +1,22 @@
 import { problemOf } from "./answer.js";
-import type { Machine } from "./machine.js";
 import type { Platform } from "./platform.js";
 import type { Challenge, Options } from "./types.js";
 
-/** What `fetch` does with the machine. */
-export interface Tokens {
-  readonly machine: Machine;
-  /** A token; undefined where nobody is signed in. */
-  token(refused?: string): Promise<string | undefined>;
-}
+/** A token, another one than that which was refused; undefined where nobody is signed in. */
+type Tokens = (refused?: string) => Promise<string | undefined>;
 
 /**
  * A fetch that brings the access token to the configured origins and to no others. A request that is refused for its token
  * is repeated with another one: after a refresh that may have been under way, and once more after one that was sent since.
  */
-export function createFetch(p: Platform, tokens: Tokens, options: Options): typeof fetch {
-  const origins = (options.origins ?? [p.base]).map((origin) => new URL(origin, p.base).origin);
+export function createFetch(p: Platform, { origins: given, onStepUp }: Options, tokens: Tokens, count: () => number): typeof fetch {
+  const origins = (given ?? [p.base]).map((origin) => new URL(origin, p.base).origin);
   let stepUps = 0;
   let asking: Promise<unknown> | undefined;
 
   /** Asks the user once for all requests that wait. */
   function ask(challenge: Challenge): Promise<unknown> {
-    return (asking ??= (async () => options.onStepUp!(challenge))()
+    return (asking ??= (async () => onStepUp!(challenge))()
       .then(
         (answer) => answer !== false && ++stepUps,
         () => false,
@@ -36,7 +31,7 @@ export function createFetch(p: Platform, tokens: Tokens, options: Options): type
     if (!origins.includes(url.origin) || headers.has("Authorization")) return p.fetch(input, init);
     const once = typeof ReadableStream === "function" && init?.body instanceof ReadableStream;
 
-    let token = await tokens.token();
+    let token = await tokens();
     let asked = stepUps;
     const send = () => {
       if (token) headers.set("Authorization", `Bearer ${token}`);
@@ -47,24 +42,28 @@ export function createFetch(p: Platform, tokens: Tokens, options: Options): type
     if (once || !token) return response;
 
     for (let refreshes = 0, stepped = false; response.status === 401; ) {
-      const { code, max_age: maxAge, acr_values: acr } = await problemOf(response);
-      const seen = tokens.machine.count;
+      const problem = await problemOf(response);
+      // RFC 6750 and 9470: verifiers of others say it in the header only.
+      const header = response.headers.get("WWW-Authenticate") ?? "";
+      const member = (name: string) => problem[name] ?? new RegExp(`\\b${name}="?([^",]+)`).exec(header)?.[1];
+      const code = problem["code"] ?? String(member("error")).replace("invalid_token", "token_invalid");
+      const seen = count();
       const weak = code === "insufficient_user_authentication";
       if (weak) {
-        if (stepped || !options.onStepUp) break;
+        if (stepped || !onStepUp) break;
         stepped = true;
         // It may have been sent before the user answered.
-        const challenge = { maxAge: typeof maxAge === "number" && maxAge >= 0 ? maxAge : undefined, acrValues: typeof acr === "string" ? acr.split(" ") : [] };
+        const challenge = { maxAge: Number(member("max_age") ?? NaN), acrValues: String(member("acr_values") ?? "").split(" ").filter(Boolean) };
         if (asked === stepUps && !(await ask(challenge))) break;
       } else if (!/^(token|session)_/.test(String(code)) || refreshes > 1) break;
       try {
-        token = await tokens.token(token);
+        token = await tokens(token);
       } catch {
         break; // the refusal says more than that it could not be mended
       }
       if (!token) break;
       // A refresh that was sent before the refusal may have read what was true before it: one more.
-      if (!weak) refreshes += tokens.machine.count > seen ? 2 : 1;
+      if (!weak) refreshes += count() > seen ? 2 : 1;
       await response.body?.cancel();
       response = await send();
     }

@@ -4,26 +4,25 @@ import type { Session, State } from "./types.js";
 import type { Platform, Signal, Wake } from "./platform.js";
 
 /** A moment on both clocks: the monotonic one, which sleep may stop, and the wall clock, which may be set. */
-type Moment = readonly [mono: number, wall: number];
+export type Moment = readonly [mono: number, wall: number];
+/** How a wait for a token ends. */
+export type Done = (result: Grant | CounterfoilError) => void;
+
 type Wait = { from: Moment; ms: number };
-type Waiter = { done(result: Grant | CounterfoilError): void; from: Moment; renews: boolean };
+type Waiter = { done: Done; from: Moment; renews: boolean };
 type Flight = { number: number; from: Moment; active: boolean; abort(): void };
-type Token = Grant & { number: number; from: Moment };
+type Token = Grant & { from: Moment };
 
-/** What the machine does to the world. `send` must not call back before it returns. */
-export interface Ports extends Pick<Platform, "mono" | "wall" | "random" | "timer" | "visible" | "post"> {
-  /** Sends one refresh, and calls back with its outcome, if ever. Returns what aborts it. */
-  send(active: boolean, done: (result: Grant | CounterfoilError) => void): () => void;
+/** What the machine is made with. Durations in milliseconds. */
+export interface Settings {
+  /** Sends one refresh, and calls back with its outcome, if ever, but not before it returns. Returns what aborts it. */
+  send(active: boolean, done: Done): () => void;
   changed(state: State): void;
-}
-
-/** Milliseconds. */
-export interface Limits {
-  /** One refresh. */
+  /** One refresh may take as long. */
   timeout: number;
-  /** A wait for a token. */
-  wait: number;
-  /** What sign-ins bring is for another service. */
+  /** A wait for a token may take as long. */
+  patience: number;
+  /** The tokens that sign-ins bring are for another service. */
   foreign: boolean;
 }
 
@@ -36,376 +35,346 @@ const otherTabs = 30_000; // how long another tab's call may take
 const landing = 1_500; // for a cookie on its way into the jar
 const manyFailures = 3;
 
-const late = () => unavailable("the authority did not answer in time");
-
 /**
  * Decides when to refresh and what an answer means; knows no promise, no browser and no wire. Whatever happens is told to
- * it; each time it looks at everything it knows, in #step, and sets the one timer for the next time that matters.
+ * it; each time it looks at everything it knows, in `step`, and sets the one timer for the next time that matters.
  */
-export class Machine {
-  state: State = { status: "starting" };
-  /** Refreshes sent and grants taken over so far. */
-  count = 0;
-  /** Milliseconds that the wall clock is ahead of the authority's. */
-  skew = 0;
-  /** Sign-ins and the like seen so far, in this tab and in others. */
-  generation = 0;
-  #token: Token | undefined;
-  #session: Session | undefined;
-  #flight: Flight | undefined;
-  #failures = 0;
-  #error = unavailable("the authority has not answered yet");
-  #backoff: Wait | undefined; // ours
-  #told: Wait | undefined; // the authority's
-  #doubt: { error: CounterfoilError; wait: Wait } | undefined; // it said once that the session has ended
-  #busy = 0; // own calls that may replace the cookie
-  #hold: Wait | undefined; // the same in other tabs
-  #left = false; // the user signed out in another tab
-  #force = false; // refresh, whatever is at hand
-  #touched: boolean;
-  #used = false;
-  #credit = budget;
-  #filled: Moment;
-  #probed: Moment | undefined;
-  readonly #waiters = new Set<Waiter>();
-  #cancel = () => {};
-  #closed = false;
-  #key = "";
+export type Machine = ReturnType<typeof createMachine>;
 
-  constructor(
-    private readonly ports: Ports,
-    private readonly limits: Limits,
-  ) {
-    this.#touched = ports.visible();
-    this.#filled = this.now();
-  }
+export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "timer" | "visible" | "post">, { send, changed, timeout, patience, foreign }: Settings) {
+  let state: State = { status: "starting" };
+  let key = "";
+  let count = 0; // refreshes sent and grants taken over
+  let generation = 0; // sign-ins and the like, in this tab and in others
+  let skew = 0;
+  let token: Token | undefined;
+  let session: Session | undefined;
+  let flight: Flight | undefined;
+  let failures = 0;
+  let trouble = unavailable(); // the last
+  let backoff: Wait | undefined; // ours
+  let told: Wait | undefined; // the authority's
+  let doubt: { error: CounterfoilError; wait: Wait } | undefined; // it said once that the session has ended
+  let own = 0; // own calls that may replace the cookie
+  let others: Wait | undefined; // the same in other tabs
+  let left = false; // the user signed out
+  let force = false; // refresh, whatever is at hand
+  let touched = p.visible();
+  let used = false;
+  let credit = budget;
+  let filled = now();
+  let probed: Moment | undefined;
+  let cancel = () => {};
+  let closed = false;
+  const waiters = new Set<Waiter>();
 
-  now(): Moment {
-    return [this.ports.mono(), this.ports.wall()];
+  function now(): Moment {
+    return [p.mono(), p.wall()];
   }
 
   /** The greater of the two: a clock that stood still or was set back must not make a token young. */
-  #since(then: Moment): number {
-    return Math.max(this.ports.mono() - then[0], this.ports.wall() - then[1], 0);
+  function since(then: Moment): number {
+    return Math.max(p.mono() - then[0], p.wall() - then[1], 0);
   }
 
-  #rest(wait: Wait | undefined): number {
-    return wait ? wait.ms - this.#since(wait.from) : 0;
+  function rest(wait: Wait | undefined): number {
+    return wait ? wait.ms - since(wait.from) : 0;
   }
 
-  #valid(): Token | undefined {
-    const token = this.#token;
-    return token && this.#since(token.from) < token.life ? token : undefined;
+  function valid(): Token | undefined {
+    return token && since(token.from) < token.life ? token : undefined;
   }
 
-  /** Gives a valid token before it returns if there is one; otherwise within limits.wait. */
-  want(done: Waiter["done"]): void {
-    this.#used = true;
-    const token = this.#valid();
-    if (token) done(token);
-    else this.#wait(done, false);
-    this.step();
+  function over(): boolean {
+    return state.status === "ended" || state.status === "signed-out";
   }
 
-  /** Gives another token than one that was refused. */
-  renew(refused: string, done: Waiter["done"]): void {
-    this.#used = true;
-    const token = this.#valid();
-    if (token && token.token !== refused) done(token);
-    else this.#wait(done, true);
-    this.step();
-  }
-
-  #wait(done: Waiter["done"], renews: boolean): void {
-    const { status } = this.state;
-    // What is being asked again may have an end other than the last.
-    if (this.#closed || ((status === "ended" || status === "signed-out") && !this.#flight && !this.#force)) done(this.#error);
-    else this.#waiters.add({ done, from: this.now(), renews });
-  }
-
-  #settle(result: Grant | CounterfoilError, which: (waiter: Waiter) => boolean = () => true): void {
-    for (const waiter of this.#waiters) {
-      if (!which(waiter)) continue;
-      this.#waiters.delete(waiter);
-      waiter.done(result);
+  function settle(result: Grant | CounterfoilError, which: (waiter: Waiter) => boolean = () => true): void {
+    for (const waiter of waiters) {
+      if (which(waiter)) {
+        waiters.delete(waiter);
+        waiter.done(result);
+      }
     }
   }
 
   /** Looks at everything. Any call at any time is right. */
-  step(): void {
-    if (this.#closed) return;
-    const flight = this.#flight;
-    if (flight && this.#since(flight.from) >= this.limits.timeout) {
+  function step(): void {
+    if (closed) return;
+    if (flight && since(flight.from) >= timeout) {
       flight.abort();
-      this.#answered(flight.number, late());
+      answered(flight.number, unavailable());
       return;
     }
     // The last token has died while refreshing did not succeed.
-    if (this.#failures > 0 && this.state.status === "signed-in" && !this.#valid()) this.#troubled();
-    let rest: number;
-    if (!flight && this.#needed()) {
-      rest = Math.max(this.#rest(this.#backoff), this.#rest(this.#told), this.#broke(), this.#doubting());
-      if (rest <= 0) this.#send();
-      else this.#settle(this.#error, (waiter) => this.#failures >= manyFailures || (waiter.renews && this.#broke() > 0) || rest > this.limits.wait - this.#since(waiter.from));
-    } else {
-      rest = flight ? Infinity : this.#due();
+    if (failures && state.status === "signed-in" && !valid()) troubled();
+    let next = flight ? Infinity : due();
+    if (!flight && (force || doubt || waiters.size || next <= 0)) {
+      const broke = poor();
+      next = Math.max(rest(backoff), rest(told), broke, doubting());
+      if (next > 0) settle(trouble, (waiter) => failures >= manyFailures || (waiter.renews && broke > 0) || next > patience - since(waiter.from));
+      else refresh();
     }
-    if (this.#flight) rest = this.limits.timeout - this.#since(this.#flight.from);
-    this.#settle(this.#error, (waiter) => {
-      const left = this.limits.wait - this.#since(waiter.from);
-      rest = left > 0 ? Math.min(rest, left) : rest;
+    if (flight) next = timeout - since(flight.from);
+    settle(trouble, (waiter) => {
+      const left = patience - since(waiter.from);
+      if (left > 0) next = Math.min(next, left);
       return left <= 0;
     });
-    const token = this.#failures > 0 && this.#valid();
-    if (token) rest = Math.min(rest, token.life - this.#since(token.from));
-    this.#cancel();
-    this.#cancel = rest < Infinity ? this.ports.timer(Math.min(Math.max(rest, 1), idle), () => this.step()) : () => {};
-  }
-
-  #needed(): boolean {
-    return this.#force || this.#doubt !== undefined || this.#waiters.size > 0 || this.#due() <= 0;
+    if (failures && valid()) next = Math.min(next, token!.life - since(token!.from));
+    cancel();
+    cancel = next < Infinity ? p.timer(Math.min(Math.max(next, 1), idle), step) : () => {};
   }
 
   /** Milliseconds until a refresh in the background. */
-  #due(): number {
-    const { status } = this.state;
-    if (status === "ended" || status === "signed-out") return Infinity;
-    const token = this.#token;
+  function due(): number {
+    if (over()) return Infinity;
     if (!token) return 0;
-    return (this.ports.visible() || this.#used ? token.refreshAfter : Math.max(token.refreshAfter, idle)) - this.#since(token.from);
+    return (p.visible() || used ? token.refreshAfter : idle) - since(token.from);
   }
 
   /** Milliseconds until the budget allows a refresh. */
-  #broke(): number {
-    const gained = Math.floor(this.#since(this.#filled) / perRefill);
-    if (gained > 0) {
-      this.#credit = Math.min(budget, this.#credit + gained);
-      this.#filled = this.now();
+  function poor(): number {
+    const gained = Math.floor(since(filled) / perRefill);
+    if (gained) {
+      credit = Math.min(budget, credit + gained);
+      filled = now();
     }
-    return this.#credit > 0 ? 0 : perRefill - this.#since(this.#filled);
+    return credit > 0 ? 0 : perRefill - since(filled);
   }
 
   /** Milliseconds until it makes sense to ask for the second time whether the session has ended. */
-  #doubting(): number {
-    if (!this.#doubt) return 0;
-    return Math.max(this.#rest(this.#doubt.wait), this.#busy ? landing : this.#rest(this.#hold));
+  function doubting(): number {
+    return doubt ? Math.max(rest(doubt.wait), own ? landing : rest(others)) : 0;
   }
 
-  #send(): void {
-    const number = ++this.count;
-    const active = this.#touched;
-    this.#credit--;
-    this.#force = this.#used = this.#touched = false;
-    const flight: Flight = { number, from: this.now(), active, abort() {} };
-    this.#flight = flight;
-    flight.abort = this.ports.send(active, (result) => this.#answered(number, result));
+  function refresh(): void {
+    const number = ++count;
+    flight = { number, from: now(), active: touched, abort() {} };
+    credit--;
+    force = used = touched = false;
+    flight.abort = send(flight.active, (result) => answered(number, result));
   }
 
-  #answered(number: number, result: Grant | CounterfoilError): void {
-    const flight = this.#flight;
-    if (flight?.number !== number) return; // it tells of before a sign-in, or was given up
+  function answered(number: number, result: Grant | CounterfoilError): void {
+    const answers = flight;
+    if (answers?.number !== number) return; // it tells of before a sign-in, or was given up
+    flight = undefined;
     // A page that was frozen may get the answer before its own timer: what it says is as old as the question.
-    if (this.#since(flight.from) > this.limits.timeout) result = late();
-    this.#flight = undefined;
+    if (since(answers.from) > timeout) result = unavailable();
     if (result instanceof CounterfoilError) {
-      this.#touched ||= flight.active;
-      this.#refused(result);
+      touched ||= answers.active;
+      refused(result);
     } else {
-      this.#take(result, number, flight.from);
+      take(result, answers.from);
     }
-    this.step();
+    step();
   }
 
-  #take(grant: Grant, number: number, from: Moment): void {
+  function take(grant: Grant, from: Moment): void {
     // Without a little of our own, tabs that were opened together refresh together.
-    const spread = this.ports.random() * 0.1 * Math.max(0, grant.life - grant.refreshAfter);
-    this.#token = { ...grant, refreshAfter: grant.refreshAfter + spread, number, from };
-    this.#signedIn(grant.session);
-    if (grant.serverTime) this.skew = this.ports.wall() - grant.serverTime;
-    this.#settle(this.#token);
+    const spread = p.random() * 0.1 * (grant.life - grant.refreshAfter);
+    token = { ...grant, refreshAfter: grant.refreshAfter + spread, from };
+    if (grant.serverTime) skew = p.wall() - grant.serverTime;
+    signedIn(grant.session);
+    settle(token);
   }
 
-  #signedIn(session: Session): void {
-    this.#session = session;
-    this.#failures = 0;
-    this.#backoff = this.#doubt = undefined;
-    this.#left = false;
-    this.#set({ status: "signed-in", session });
+  function signedIn(by: Session): void {
+    session = by;
+    failures = 0;
+    backoff = doubt = undefined;
+    left = false;
+    set({ status: "signed-in", session });
   }
 
-  #refused(error: CounterfoilError): void {
+  function refused(error: CounterfoilError): void {
     const missing = error.code === "credential_missing";
-    const known = this.state.status === "ended" || this.state.status === "signed-out";
-    if (error.ended && !this.#doubt && this.state.status !== "ended") {
+    if (error.ended && !doubt && state.status !== "ended") {
       // Another tab may have signed in anew, or replaced the secret: once more, with the cookies as they are then.
       const ms = error.code === "session_unknown" || error.reason === "replaced" ? landing : 0;
-      this.#doubt = { error, wait: { from: this.now(), ms } };
-      this.#backoff = undefined;
-    } else if (error.ended || (missing && this.#doubt)) {
-      this.#end(this.#doubt && (missing || !error.reason) ? this.#doubt.error : error);
-    } else if (missing && (this.#left || !this.#session)) {
-      if (!known || this.#left) this.#signedOut(error);
-      this.#settle(this.#error);
+      doubt = { error, wait: { from: now(), ms } };
+      backoff = undefined;
+    } else if (error.ended || (missing && doubt)) {
+      // What was told first says more than that there is nothing any more.
+      const end = doubt && (missing || !error.reason) ? doubt.error : error;
+      drop(end);
+      set({ status: "ended", code: end.code as EndCode, reason: end.reason, endedAt: end.endedAt, sid: end.sid });
+    } else if (missing && (left || !session)) {
+      if (left || !over()) signedOut(error);
+      settle(trouble);
     } else {
-      this.#later(error);
+      later(error);
     }
   }
 
-  #end(error: CounterfoilError): void {
-    this.#drop(error);
-    this.#set({ status: "ended", code: error.code as EndCode, reason: error.reason, endedAt: error.endedAt, sid: error.sid });
+  function signedOut(error = new CounterfoilError("credential_missing")): void {
+    forget();
+    drop(error);
+    set({ status: "signed-out" });
   }
 
-  /** Nobody is signed in here. */
-  #signedOut(error = new CounterfoilError("credential_missing", "nobody is signed in here", { status: 401 })): void {
-    this.forget();
-    this.#drop(error);
-    this.#set({ status: "signed-out" });
+  function drop(error: CounterfoilError): void {
+    token = session = doubt = backoff = undefined;
+    left = force = false;
+    failures = 0;
+    trouble = error;
+    settle(error);
   }
 
-  /**
-   * The user signed out in this tab, by a call that began at `from`, in that generation. If it took long, or somebody
-   * signed in since, the cookie may be a newer one: the authority tells.
-   */
-  signOut(generation: number, from: Moment): void {
-    if (generation === this.generation && this.#since(from) < this.limits.timeout) this.#signedOut();
-    else this.#leave();
-    this.step();
-  }
-
-  #leave(): void {
-    this.forget();
-    this.#token = undefined;
-    this.#left = this.#force = true;
-  }
-
-  #drop(error: CounterfoilError): void {
-    this.#token = this.#session = this.#doubt = this.#backoff = undefined;
-    this.#left = this.#force = false;
-    this.#failures = 0;
-    this.#error = error;
-    this.#settle(error);
-  }
-
-  #later(error: CounterfoilError): void {
+  function later(error: CounterfoilError): void {
     // What waiting does not mend is seldom tried, and nobody waits for it.
-    const transient = error.status === 0 || error.status === 429 || error.status >= 500 || error.code === "unavailable" || error.code === "proof_required";
-    this.#failures = transient ? this.#failures + 1 : Math.max(manyFailures, this.#failures + 1);
-    const random = this.ports.random();
-    const ms = transient ? Math.min(mostBackoff, 1000 * 2 ** (this.#failures - 1)) : idle;
-    this.#backoff = { from: this.now(), ms: ms * (0.5 + random / 2) };
+    const transient = !(error.status >= 400 && error.status < 500) || error.status === 429 || error.code === "unavailable" || error.code === "proof_required";
+    const random = 0.5 + p.random() / 2;
+    failures = transient ? failures + 1 : manyFailures;
+    backoff = { from: now(), ms: random * (transient ? Math.min(mostBackoff, 500 * 2 ** failures) : idle) };
     if (error.retryAfter) {
-      const told = Math.min(mostTold, error.retryAfter * 1000) * (1 + 0.2 * random);
-      this.#tell(told);
-      this.ports.post({ type: "wait", ms: told });
+      const ms = Math.min(mostTold, error.retryAfter * 1000) * (1 + random / 5);
+      tell(ms);
+      p.post({ type: "wait", ms });
     }
-    if (this.state.status === "ended" || this.state.status === "signed-out") {
-      this.#settle(this.#error);
-      return;
+    if (over()) {
+      settle(trouble);
+    } else {
+      trouble = error;
+      if (!valid()) troubled();
     }
-    this.#error = error;
-    if (!this.#valid()) this.#troubled();
   }
 
-  #troubled(): void {
-    this.#set({ status: "refreshing-later", code: this.#error.code, session: this.#session });
+  function troubled(): void {
+    set({ status: "refreshing-later", code: trouble.code, session });
   }
 
-  #tell(ms: number): void {
-    this.#told = { from: this.now(), ms: Math.min(mostTold * 1.2, Math.max(ms, this.#rest(this.#told))) };
+  function tell(ms: number): void {
+    told = { from: now(), ms: Math.min(mostTold * 1.2, Math.max(ms, rest(told))) };
   }
 
-  #set(state: State): void {
-    this.state = state;
-    const { session, code } = state as { session?: Session; code?: string };
-    const key = [state.status, code, session?.sid, session?.authTime].join();
-    if (key !== this.#key) this.ports.changed(state);
-    this.#key = key;
+  function set(next: State): void {
+    state = next;
+    const { code } = state as { code?: string };
+    const was = key;
+    key = [state.status, code, session?.sid, session?.authTime].join();
+    if (key !== was) changed(state);
   }
 
   /** Lets go of what is on its way: its answer tells of cookies before these. */
-  forget(): void {
-    this.#flight?.abort();
-    this.#flight = this.#doubt = this.#backoff = undefined;
+  function forget(): void {
+    flight?.abort();
+    flight = doubt = backoff = undefined;
   }
 
-  /** Takes over the grant of an own call that began at `from`. */
-  adopt(grant: Grant, from: Moment): void {
-    this.generation++;
-    this.forget();
-    if (this.limits.foreign) {
-      this.#token = undefined;
-      this.#force = true;
-      this.#signedIn(grant.session);
-    } else {
-      this.#take(grant, ++this.count, from);
-    }
-    this.ports.post({ type: "changed" });
-    this.step();
+  function leave(): void {
+    forget();
+    token = undefined;
+    left = force = true;
   }
 
-  /** An own call that may replace the cookie: begins with 1, is over with -1. */
-  busy(by: 1 | -1): void {
-    this.#busy += by;
-    this.ports.post({ type: by > 0 ? "begin" : "end" });
-    this.step();
+  function wait(done: Done, refused?: string): void {
+    used = true;
+    const given = valid();
+    if (given && given.token !== refused) done(given);
+    // While it is being asked again, the end may turn out to be none.
+    else if (closed || (over() && !flight && !force)) done(trouble);
+    else waiters.add({ done, from: now(), renews: !!refused });
+    step();
   }
 
-  /** Something may have happened to the session. */
-  check(): void {
-    this.#force = true;
-    this.step();
-  }
+  return {
+    get state() {
+      return state;
+    },
+    get count() {
+      return count;
+    },
+    get generation() {
+      return generation;
+    },
+    /** Milliseconds that the wall clock is ahead of the authority's. */
+    get skew() {
+      return skew;
+    },
+    now,
+    step,
 
-  touch(): void {
-    this.#touched = true;
-  }
+    /** Gives a valid token, before it returns if there is one; of those, another than one that was refused. */
+    wait,
 
-  wake(wake: Wake): void {
-    this.#backoff = undefined; // never what the authority told
-    const { status } = this.state;
-    if (wake === "visible" || wake === "back") this.#touched = true;
-    if (wake === "back") this.#force = true;
-    // The user may have signed in somewhere that gives no signals.
-    else if ((status === "ended" || status === "signed-out") && (!this.#probed || this.#since(this.#probed) >= 2 * perRefill)) {
-      this.#probed = this.now();
-      this.#force = true;
-    }
-    this.step();
-  }
+    /** Takes over the grant of an own call that began at `from`. */
+    adopt(grant: Grant, from: Moment): void {
+      generation++;
+      count++;
+      forget();
+      if (foreign) {
+        token = undefined;
+        force = true;
+        signedIn(grant.session);
+      } else {
+        take(grant, from);
+      }
+      p.post({ type: "changed" });
+      step();
+    },
 
-  signal(message: unknown): void {
-    const signal = (message ?? {}) as Partial<Signal> & { sid?: unknown; ms?: unknown };
-    switch (signal.type) {
-      case "begin":
-        this.#hold = { from: this.now(), ms: otherTabs };
-        break;
-      case "end":
-        this.#hold = undefined;
-        break;
-      case "changed":
-        this.#hold = undefined;
-        this.generation++;
-        this.forget();
-        this.#force = true;
-        break;
-      case "left":
-        if (signal.sid && signal.sid !== this.#session?.sid) return;
-        if (this.#session) this.#leave();
-        break;
-      case "check":
-        this.#force = true;
-        break;
-      case "wait":
-        if (typeof signal.ms === "number") this.#tell(signal.ms);
-    }
-    this.step();
-  }
+    /**
+     * The user signed out in this tab, by a call that began at `from`, in that generation. If it took long, or somebody
+     * signed in since, the cookie may be a newer one: the authority tells.
+     */
+    signOut(from: Moment, when: number): void {
+      if (when === generation && since(from) < timeout) signedOut();
+      else leave();
+      step();
+    },
 
-  close(): void {
-    this.#closed = true;
-    this.forget();
-    this.#cancel();
-    this.#settle((this.#error = unavailable("the session object was closed")));
-  }
+    /** An own call that may replace the cookie: begins with 1, is over with -1. */
+    busy(by: 1 | -1): void {
+      own += by;
+      p.post({ type: by > 0 ? "begin" : "end" });
+      step();
+    },
+
+    /** Something may have happened to the session. */
+    check(): void {
+      force = true;
+      step();
+    },
+
+    touch(): void {
+      touched = true;
+    },
+
+    wake(wake: Wake): void {
+      backoff = undefined; // never what the authority told
+      if (wake === "visible" || wake === "back") touched = true;
+      if (wake === "back") force = true;
+      // The user may have signed in somewhere that gives no signals.
+      else if (over() && (!probed || since(probed) >= 2 * perRefill)) {
+        probed = now();
+        force = true;
+      }
+      step();
+    },
+
+    signal(message: unknown): void {
+      const { type, sid, ms } = (message ?? {}) as Partial<Signal> & { sid?: unknown; ms?: unknown };
+      if (type === "begin") others = { from: now(), ms: otherTabs };
+      if (type === "end" || type === "changed") others = undefined;
+      if (type === "changed") {
+        generation++;
+        forget();
+      }
+      if (type === "changed" || type === "check") force = true;
+      if (type === "left" && session && (!sid || sid === session.sid)) leave();
+      if (type === "wait" && typeof ms === "number" && ms > 0) tell(ms);
+      step();
+    },
+
+    close(): void {
+      closed = true;
+      token = undefined;
+      forget();
+      cancel();
+      trouble = unavailable();
+      settle(trouble);
+    },
+  };
 }

@@ -62,7 +62,7 @@ export function createServerSessions(options: ServerOptions): (request: Incoming
       return response;
     });
     const grant = grantOf(await read(sent));
-    if (!grant) throw unavailable("the answer is not the authority's");
+    if (!grant) throw unavailable();
     return { grant, cookies };
   }
 

@@ -37,8 +37,8 @@ export type State =
 
 /** What a route asks for beyond the access token (RFC 9470 section 3). */
 export interface Challenge {
-  /** How long ago the user may have proved who they are, in seconds. */
-  readonly maxAge: number | undefined;
+  /** How long ago the user may have proved who they are, in seconds; NaN where the route does not say. */
+  readonly maxAge: number;
   readonly acrValues: readonly string[];
 }
 

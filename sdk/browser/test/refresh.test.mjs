@@ -314,7 +314,10 @@ test("SEC-105: signals travel, tokens never; what is malformed is ignored", asyn
     tabs[1].to.signal(nonsense);
   }
   await world.run(8 * minute);
+  world.sent.length = 0;
+  await world.run(minute);
   assert.equal(tabs[1].state.status, "signed-in");
+  assert(world.sent.some(({ tab }) => tab === tabs[1]), "it goes on");
 });
 
 test("after close nothing happens any more", async () => {

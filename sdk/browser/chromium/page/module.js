@@ -1,0 +1,2 @@
+import * as Counterfoil from "../sdk/index.js";
+startShop(Counterfoil);
