@@ -63,6 +63,8 @@ type serveFlags struct {
 	algorithm, profile                       string
 	logFormat, logLevel                      string
 	tokenLifetime, absolute, idle, retention durationValue
+	deviceBinding                            boolValue
+	boundWindow                              durationValue
 	shutdownTimeout                          durationValue
 	connections                              intValue
 }
@@ -72,6 +74,7 @@ func newServeFlags(f *flags) *serveFlags {
 		flags: f, listen: "127.0.0.1:8700", database: defaultDatabase,
 		algorithm: "ES256", profile: "consumer", logFormat: "text", logLevel: "info",
 		tokenLifetime: durationValue(time.Minute), retention: durationValue(30 * day),
+		deviceBinding: true, boundWindow: durationValue(10 * time.Minute),
 		shutdownTimeout: durationValue(10 * time.Second), connections: 10000,
 	}
 	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
@@ -92,6 +95,8 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&choiceValue{&s.profile, []string{"consumer", "business", "strict"}}, "profile", "NAME", "session lifetimes: consumer 30d, idle 7d; business 24h, 1h; strict 12h, 15m")
 	f.add(&s.absolute, "session-absolute", "DURATION", "session's life at most, in place of the profile's")
 	f.add(&s.idle, "session-idle", "DURATION", "session's life unused, in place of the profile's")
+	f.add(&s.deviceBinding, "device-binding", "", "bind sessions to browsers that can hold a key for them; --device-binding=false: do not, and ask no bound session for proof")
+	f.add(&s.boundWindow, "bound-window", "DURATION", "how long copied cookies of a device-bound session work; browsers renew them")
 	f.add(&s.retention, "retention", "DURATION", "how long ended sessions stay for audit")
 	f.add(&s.origins, "origin", "ORIGIN", "other origin whose pages may call with the cookie (CORS); several by comma")
 	f.add(&s.connections, "max-connections", "N", "at once; more wait")
@@ -231,7 +236,8 @@ func (s *serveFlags) config(out *serveSettings) counterfoil.Config {
 		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), MoreClientIDs: s.moreClients, Algorithm: s.algorithm,
 		TokenLifetime: time.Duration(s.tokenLifetime), LongTokenLifetime: bool(s.longTokens),
 		Lifetimes: lifetimes, Retention: time.Duration(s.retention), TrustedProxies: out.proxies, Logger: out.log,
-		MaxWatches: max(1, out.connections/2), // the other half is for everything else
+		DeviceBinding: counterfoil.DeviceBinding{Off: !bool(s.deviceBinding), Window: time.Duration(s.boundWindow)},
+		MaxWatches:    max(1, out.connections/2), // the other half is for everything else
 	}
 }
 
