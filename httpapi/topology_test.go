@@ -36,7 +36,7 @@ func TestCheckTopology(t *testing.T) {
 		{"https://app.example.com", "https://co.uk", "origin: co.uk, which is a public suffix"},
 		{"https://shop.vercel.app", "https://vercel.app", "origin: vercel.app, which is a public suffix"},
 		{"https://foo.ck", "", "issuer: public suffix"}, // *.ck
-		{"https://www.ck", "", ""},                      // !www.ck
+		{"https://www.ck", "", ""}, // !www.ck
 
 		// Another site: pain of every browser that blocks third-party cookies, and of Lax in all of them.
 		{"https://auth.example.com", "https://app.example.net", "warns: another site (example.net) than the issuer (example.com)"},

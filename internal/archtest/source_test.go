@@ -28,6 +28,8 @@ var longFiles = map[string]string{}
 // jitter may use math/rand/v2: there the numbers spread load, and nobody
 // gains by guessing them. All else but tests takes crypto/rand.
 var jitter = map[string]string{
+	"watch.go":               "sessions that expire together are not all looked at together, and whoever found no room does not come back with all others",
+	"httpapi/watch.go":       "browsers whose streams end together do not all come back together",
 	"mint.go":                "lifetimes and refresh times are shortened at random, so that clients do not come at once",
 	"verify/remote.go":       "spreads the repeated fetches of many verifiers",
 	"verify/feed.go":         "spreads the reconnects of many verifiers",
