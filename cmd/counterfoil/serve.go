@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/httpapi"
+	"github.com/counterfoil/counterfoil/pages"
 )
 
 func serveCommand() *command {
@@ -56,7 +59,8 @@ type serveFlags struct {
 	listen, issuer, database, sealFile       textValue
 	metricsListen                            textValue
 	tlsCert, tlsKey                          textValue
-	dev, longTokens                          boolValue
+	dev, longTokens, pages                   boolValue
+	pagesName                                textValue
 	audiences, origins, moreClients          listValue
 	proxies                                  networksValue
 	clientID                                 *textValue
@@ -76,6 +80,7 @@ func newServeFlags(f *flags) *serveFlags {
 		tokenLifetime: durationValue(time.Minute), retention: durationValue(30 * day),
 		deviceBinding: true, boundWindow: durationValue(10 * time.Minute),
 		shutdownTimeout: durationValue(10 * time.Second), connections: 10000,
+		pages: true, pagesName: "Your account",
 	}
 	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
 	f.add(&s.issuer, "issuer", "URL", "public URL, the iss of access tokens; on loopback http://ADDRESS when left out")
@@ -99,6 +104,8 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.boundWindow, "bound-window", "DURATION", "how long copied cookies of a device-bound session work; browsers renew them")
 	f.add(&s.retention, "retention", "DURATION", "how long ended sessions stay for audit")
 	f.add(&s.origins, "origin", "ORIGIN", "other origin whose pages may call with the cookie (CORS); several by comma")
+	f.add(&s.pages, "pages", "", "serve sign-in, devices and the other pages of an account under /account/; --pages=false: do not")
+	f.add(&s.pagesName, "pages-name", "NAME", "the application's name on these pages")
 	f.add(&s.connections, "max-connections", "N", "at once; more wait")
 	f.add(&choiceValue{&s.logFormat, []string{"text", "json"}}, "log-format", "FORMAT", "text or json, on stderr")
 	f.add(&choiceValue{&s.logLevel, []string{"debug", "info", "warn", "error"}}, "log-level", "LEVEL", "debug, info, warn or error")
@@ -120,6 +127,7 @@ type serveSettings struct {
 	certificate *tls.Certificate
 	origins     []string
 	proxies     []netip.Prefix
+	pagesName   string // empty: no pages
 	connections int
 	shutdown    time.Duration
 	log         *slog.Logger
@@ -148,7 +156,10 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 	for _, problem := range strays(a.environ) {
 		out.log.Warn(problem)
 	}
-	for _, check := range []func(*serveSettings) error{s.checkDatabase, s.checkTLS, s.checkOrigins, s.checkIssuer} {
+	if s.pages {
+		out.pagesName = string(s.pagesName)
+	}
+	for _, check := range []func(*serveSettings) error{s.checkPages, s.checkDatabase, s.checkTLS, s.checkOrigins, s.checkIssuer} {
 		if err := check(out); err != nil {
 			return nil, err
 		}
@@ -202,6 +213,18 @@ func (s *serveFlags) checkOrigins(out *serveSettings) error {
 	return nil
 }
 
+func (s *serveFlags) checkPages(out *serveSettings) error {
+	if name := string(s.pagesName); bool(s.pages) && !pages.ValidName(name) {
+		return usagef("--pages-name %q: want 1 to 60 characters on one line", name)
+	}
+	if at := issuerPath(out.issuer); bool(s.pages) && at != "" && (path.Clean(at) != at || !plainPath.MatchString(at)) {
+		return usagef("--issuer %s: pages want a path of letters, digits and - . _ ~ (or give --pages=false)", out.issuer)
+	}
+	return nil
+}
+
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`)
+
 func (s *serveFlags) checkIssuer(out *serveSettings) error {
 	if out.issuer != "" {
 		return nil
@@ -232,13 +255,18 @@ func (s *serveFlags) config(out *serveSettings) counterfoil.Config {
 	if len(audiences) == 0 {
 		audiences = []string{"app"}
 	}
-	return counterfoil.Config{
+	config := counterfoil.Config{
 		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), MoreClientIDs: s.moreClients, Algorithm: s.algorithm,
 		TokenLifetime: time.Duration(s.tokenLifetime), LongTokenLifetime: bool(s.longTokens),
 		Lifetimes: lifetimes, Retention: time.Duration(s.retention), TrustedProxies: out.proxies, Logger: out.log,
 		DeviceBinding: counterfoil.DeviceBinding{Off: !bool(s.deviceBinding), Window: time.Duration(s.boundWindow)},
 		MaxWatches:    max(1, out.connections/2), // the other half is for everything else
 	}
+	if out.pagesName != "" {
+		prefix := issuerPath(out.issuer) + accountPath
+		config.SignedOut, config.StepUp = pages.SignedOut(prefix), pages.StepUp(prefix)
+	}
+	return config
 }
 
 // isLoopback reports whether only this machine can reach the address.

@@ -16,6 +16,7 @@ import (
 	"github.com/counterfoil/counterfoil/directory"
 	"github.com/counterfoil/counterfoil/httpapi"
 	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/pages"
 )
 
 // serve runs the server until ctx ends. The port is taken first: whatever is
@@ -49,7 +50,7 @@ func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
 	}
 	defer func() { err = errors.Join(err, node.close()) }()
 	if s.database == nil {
-		if err := greet(ctx, a, node); err != nil {
+		if err := greet(ctx, a, node, s.pagesName != ""); err != nil {
 			return err
 		}
 	}
@@ -184,7 +185,7 @@ func explainOpen(s *serveSettings, err error) error {
 func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node) error {
 	metrics := httpapi.NewMetrics(n.auth)
 	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log), httpapi.WithMetrics(metrics))
-	server := httpapi.Server(underPath(issuerPath(s.issuer), handler))
+	server := httpapi.Server(underPath(issuerPath(s.issuer), s.withPages(handler, n)))
 	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	bounded := newLimit(listener, s.connections)
 	scheme, accept := "http", server.Serve
@@ -227,6 +228,22 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	}
 	s.log.Info("stopped")
 	return nil
+}
+
+// accountPath is where the pages of an account are.
+const accountPath = "/account"
+
+// withPages adds the pages to the API.
+func (s *serveSettings) withPages(api http.Handler, n *node) http.Handler {
+	if s.pagesName == "" {
+		return api
+	}
+	account := pages.Handler(n.auth, n.users, pages.WithName(s.pagesName), pages.WithRedirectOrigins(s.origins...),
+		pages.WithDeviceAPI(issuerPath(s.issuer)+"/v1/auth"), pages.WithLogger(s.log))
+	mux := http.NewServeMux()
+	mux.Handle("/", api)
+	mux.Handle(accountPath+"/", http.StripPrefix(accountPath, account))
+	return mux
 }
 
 func (s *serveSettings) where() string {
