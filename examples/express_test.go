@@ -1,13 +1,17 @@
 package examples_test
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const password = "a quiet orchid on a ladder"
@@ -27,30 +31,58 @@ func nodeModules(t *testing.T) string {
 }
 
 // startExpress runs a copy of the example beside the packages of the tests,
-// which are of the same versions.
+// which are of the same versions, as npm start does.
 func startExpress(t *testing.T, auth *authority) (url string) {
 	t.Helper()
-	modules, dir := nodeModules(t), t.TempDir()
-	for _, name := range []string{"package.json", "server.js", "counterfoil.js", "verify.js", "users.js", "problem.js", "public"} {
-		from, err := filepath.Abs(filepath.Join("express", name))
-		if err != nil {
+	modules, root := nodeModules(t), t.TempDir()
+	dir := filepath.Join(root, "examples", "express")
+	copied := func(to, from string) {
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	copied(filepath.Join(root, "sdk", "node", "src"), filepath.Join("..", "sdk", "node", "src"))
+	copied(filepath.Join(dir, "public"), filepath.Join("express", "public"))
+	files := map[string]string{filepath.Join("..", "sdk", "node", "package.json"): filepath.Join(root, "sdk", "node", "package.json")}
+	for _, name := range []string{"package.json", "sdk.js", "server.js", "events.js", "counterfoil.js", "verify.js", "users.js", "problem.js"} {
+		files[filepath.Join("express", name)] = filepath.Join(dir, name)
+	}
+	for from, to := range files {
 		data, err := os.ReadFile(from)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
-		} else {
-			err = os.CopyFS(filepath.Join(dir, name), os.DirFS(from))
+			err = os.WriteFile(to, data, 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+	// A folder of its own, since sdk.js puts a package there.
+	packages, err := os.ReadDir(modules)
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir, "node_modules"), 0o700)
+	}
+	for _, p := range packages {
+		if err == nil && !strings.HasPrefix(p.Name(), ".") {
+			err = os.Symlink(filepath.Join(modules, p.Name()), filepath.Join(dir, "node_modules", p.Name()))
+		}
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	var manifest struct{ Scripts map[string]string }
+	data, err := os.ReadFile(filepath.Join(dir, "package.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &manifest)
+	}
+	if err != nil || manifest.Scripts["prestart"] != "node sdk.js" || manifest.Scripts["start"] != "node server.js" {
+		t.Fatalf("npm start does something else: %v, %v", manifest.Scripts, err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "sdk.js")).CombinedOutput(); err != nil {
+		t.Fatalf("sdk.js: %v\n%s", err, out)
+	}
 	node := start(t, []string{
-		"COUNTERFOIL_AUTHORITY=" + auth.url, "COUNTERFOIL_ISSUER=" + issuer, "COUNTERFOIL_API_KEY=" + auth.key, "PORT=0",
+		"COUNTERFOIL_AUTHORITY=" + auth.url, "COUNTERFOIL_ISSUER=" + issuer, "PORT=0",
+		"COUNTERFOIL_API_KEY=" + auth.apiKey("--name", "express", "--scope", "sessions", "--scope", "verify"),
 	}, "node", filepath.Join(dir, "server.js"))
 	return node.says(`express on (http://\S+)`)
 }
@@ -143,6 +175,78 @@ func TestExpress(t *testing.T) {
 		t.Errorf("the cookie is not cleared: %q", c)
 	}
 	call("POST", "/auth/refresh", nil, session...).want(t, 401, "session_revoked")
+}
+
+// The stream ends with the session, and goes on with fresh access tokens.
+func TestExpressStream(t *testing.T) {
+	auth := startAuthority(t, "--audience", "app", "--trusted-proxies", "127.0.0.1,::1")
+	url := startExpress(t, auth)
+	signIn := func(subject string) answer {
+		return auth.post("/v1/sessions", object{"subject": subject}).want(t, 201, "")
+	}
+	listen := func(token string) (next func(event string) object) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		t.Cleanup(cancel)
+		r, err := http.NewRequestWithContext(ctx, "GET", url+"/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		if got := res.Header.Get("Content-Type"); res.StatusCode != 200 || !strings.HasPrefix(got, "text/event-stream") {
+			t.Fatalf("%d %q", res.StatusCode, got)
+		}
+		lines := bufio.NewScanner(res.Body)
+		return func(event string) object {
+			t.Helper()
+			for lines.Scan() {
+				if lines.Text() != "event: "+event || !lines.Scan() {
+					continue
+				}
+				var data object
+				if err := json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &data); err != nil {
+					t.Fatal(err)
+				}
+				return data
+			}
+			t.Fatalf("the stream ended without %s: %v", event, lines.Err())
+			return nil
+		}
+	}
+	bearer := func(token string) []string { return []string{"Authorization", "Bearer " + token} }
+	call(t, "GET", url+"/events", nil).want(t, 401, "credential_missing")
+	call(t, "GET", url+"/events", nil, bearer("x.y.z")...).want(t, 401, "token_invalid")
+
+	ann, bob := signIn("ann"), signIn("bob")
+	stream, other := listen(ann.AccessToken), listen(bob.AccessToken)
+	id := fmt.Sprint(stream("open")["id"])
+	otherID := fmt.Sprint(other("open")["id"])
+	stream("tick")
+
+	// Fresh tokens of the same session, and of no other.
+	call(t, "POST", auth.url+"/v1/users/ann/rights-changed", nil, bearer(auth.key)...).want(t, 204, "")
+	if end := stream("end"); end["code"] != "token_stale" {
+		t.Errorf("rights have changed: %v", end)
+	}
+	call(t, "PUT", url+"/events/"+id, nil, bearer(bob.AccessToken)...).want(t, 404, "not_found")
+	refreshed := call(t, "POST", auth.url+"/v1/auth/refresh", nil, bearer(ann.SessionToken)...).want(t, 200, "")
+	stream = listen(refreshed.AccessToken)
+	id = fmt.Sprint(stream("open")["id"])
+	fresh := call(t, "POST", auth.url+"/v1/auth/refresh", nil, bearer(ann.SessionToken)...).want(t, 200, "")
+	call(t, "PUT", url+"/events/"+id, nil, bearer(fresh.AccessToken)...).want(t, 200, "")
+	call(t, "PUT", url+"/events/"+otherID, nil, bearer(fresh.AccessToken)...).want(t, 401, "token_invalid")
+	stream("tick")
+
+	call(t, "DELETE", auth.url+"/v1/sessions/"+ann.Session.SID, nil, bearer(auth.key)...).want(t, 204, "")
+	if end := stream("end"); end["code"] != "token_revoked" {
+		t.Errorf("signed out: %v", end)
+	}
+	other("tick") // somebody else's goes on
+	call(t, "GET", url+"/events", nil, bearer(fresh.AccessToken)...).want(t, 401, "token_revoked")
 }
 
 // What is tested is what the lock file of the example installs.

@@ -5,11 +5,13 @@ import https from "node:https";
 const {
   COUNTERFOIL_AUTHORITY: address = "http://127.0.0.1:8700", // where it is reached from here
   COUNTERFOIL_ISSUER: iss = address, // its public URL, which tokens name
-  COUNTERFOIL_API_KEY: apiKey, // scope sessions
+  COUNTERFOIL_API_KEY: key, // scopes sessions and verify
 } = process.env;
-if (!apiKey) throw new Error("COUNTERFOIL_API_KEY is not set: counterfoil api-key create --name express --scope sessions");
+if (!key) throw new Error("COUNTERFOIL_API_KEY is not set: counterfoil api-key create --name express --scope sessions --scope verify");
 
 export const issuer = iss;
+export const authorityURL = address;
+export const apiKey = key;
 export const jwksURL = new URL(`${address}/.well-known/jwks.json`);
 
 // authority makes a call as a backend: the API key never leaves this process.

@@ -4,6 +4,7 @@
 import { fileURLToPath } from "node:url";
 import express from "express";
 import { authority, forward, startSession } from "./counterfoil.js";
+import { close, goOn, listen, withCounterfoil } from "./events.js";
 import { problem } from "./problem.js";
 import { addUser, checkPassword, userID } from "./users.js";
 import { withJose, withJsonwebtoken } from "./verify.js";
@@ -76,6 +77,10 @@ function credentials(body) {
 app.get("/orders", withJsonwebtoken, (req, res) => res.json({ subject: req.user.sub, orders: ["a lamp", "a rope"] }));
 app.get("/profile", withJose, (req, res) => res.json({ subject: req.user.sub, signed_in: req.user.auth_time }));
 
+// And one that stays open, until the session ends.
+app.get("/events", withCounterfoil, listen);
+app.put("/events/:id", withCounterfoil, goOn);
+
 app.use((error, req, res, next) => {
   if (res.headersSent) return next(error);
   if (error.status >= 400 && error.status < 500) return problem(res, error.status, "invalid_request", error.message);
@@ -88,5 +93,10 @@ const server = app.listen(Number(process.env.PORT ?? 3000), "localhost", (error)
   if (error) throw error;
   console.log(`express on http://localhost:${server.address().port}`);
 });
-process.once("SIGINT", () => server.close());
-process.once("SIGTERM", () => server.close());
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.once(signal, () => {
+    close();
+    server.close();
+    server.closeAllConnections();
+  });
+}
