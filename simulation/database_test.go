@@ -22,6 +22,7 @@ type database struct {
 	store    *memstore.Store
 	replayAt time.Time // not zero: the store's clock while writes are done again
 	writes   []write
+	history  int   // how often it went back
 	base     int64 // added to epochs, positions and key versions since the last restoration
 	timeline int64
 	log      []counterfoil.Revocation // in the order of commits
@@ -119,11 +120,11 @@ func (db *database) inTimeline() int64 {
 	return db.timeline
 }
 
-// backup is a place to go back to.
-func (db *database) backup() int {
+// backup is a place to go back to, of one history.
+func (db *database) backup() (place, history int) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	return len(db.writes)
+	return len(db.writes), db.history
 }
 
 // restore puts the database back and does what `counterfoil restored` does: a
@@ -139,6 +140,7 @@ func (db *database) restore(to int, keepKeys, newTimeline bool) {
 	}
 	db.replayAt = time.Time{}
 	db.store = fresh
+	db.history++
 	db.writes = slices.Clip(db.writes[:to])
 	ctx := context.Background()
 	end := func(s *memstore.Store) {

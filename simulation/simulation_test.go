@@ -106,6 +106,7 @@ var regressions = []struct {
 	why  string
 }{
 	{11241, "two changes of rights at once, the later without its epoch: the model took the former's acknowledgement for both"},
+	{20717, "two ways back to a backup at once: the second took a place in a history that the first had just ended"},
 }
 
 func TestRegressions(t *testing.T) {

@@ -236,9 +236,11 @@ func (w *world) restart(s *service) {
 // goBack has the database lose what came after a backup, with the nodes
 // running or stopped.
 func (w *world) goBack(running bool) func() {
-	backup, at, before := w.db.backup(), time.Now(), w.restored.Load()
+	backup, history := w.db.backup()
+	at := time.Now()
 	return func() {
-		if w.restored.Load() != before {
+		defer w.goingBack.take()()
+		if _, now := w.db.backup(); now != history {
 			return // the backup is of a history that is gone
 		}
 		began := time.Now()

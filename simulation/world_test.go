@@ -37,6 +37,7 @@ type world struct {
 
 	storeSkew atomic.Int64
 	restored  atomic.Int64 // how often the database went back
+	goingBack turn         // held meanwhile
 	// Under the model's mu:
 	storeSince time.Time // when the store's clock was set last
 	restoredAt time.Time // when the database last went back
@@ -53,7 +54,7 @@ type world struct {
 func newWorld(seed uint64, planted, dir string) *world {
 	w := &world{
 		seed: seed, planted: planted, dice: rand.New(rand.NewPCG(seed, 1)),
-		net: newNetwork(), model: newModel(), begin: time.Now(), clients: make(map[string]*http.Client),
+		goingBack: make(turn, 1), net: newNetwork(), model: newModel(), begin: time.Now(), clients: make(map[string]*http.Client),
 	}
 	w.log = slog.New(slog.DiscardHandler)
 	if *verbose {
