@@ -1,32 +1,51 @@
-// The cases, side by side in one browser. Arguments: the address that makes sites, and the hash of their servers' key.
-import { after, before, describe, test } from "node:test";
+// The cases, side by side in one browser. Arguments: the address that makes sites, and the hash of their servers' key. Prints a
+// line of JSON for each case. COUNTERFOIL_CASES chooses by name, COUNTERFOIL_SIDE_BY_SIDE says how many at a time.
 import { launch, Site } from "./browser.mjs";
 
-let browser;
-const modules = await Promise.all(["tabs", "network", "sleep", "clock", "ends", "users", "rights", "hosts"].map((name) => import(`./${name}.mjs`)));
+const nouns = ["tabs", "network", "sleep", "clock", "ends", "users", "rights", "hosts"];
+const only = new RegExp(process.env.COUNTERFOIL_CASES ?? "");
+const sideBySide = Number(process.env.COUNTERFOIL_SIDE_BY_SIDE ?? 4);
+const limit = 120_000; // of one case, on a machine that does much else
 
-/** Registers a case; `run` gets its site. */
-const cases = (name, ...rest) => {
-  const run = rest.pop();
-  test(name, { timeout: 90_000 }, async () => {
-    const site = await Site.open(browser, rest[0]);
-    try {
-      await run(site);
-    } catch (error) {
-      // What the user saw last, and what had been asked for.
-      for (const { tabs } of site.profiles) {
-        for (const tab of tabs) error.message += `\n  the page shows: ${await tab.who().catch((e) => e.message)}; it told ${JSON.stringify(await tab.states().catch(() => "nothing"))}`;
-      }
-      error.message += "\n  " + (await site.log()).map((e) => `${e.at.slice(14, 23)} ${e.method} ${e.path} ${e.fault ?? ""} ${e.status} ${JSON.stringify(e.body ?? "")}`).join("\n  ");
-      await site.leave();
-      throw error;
-    }
-    await site.close();
-  });
-};
+const cases = [];
+for (const noun of nouns) {
+  const { default: register } = await import(`./${noun}.mjs`);
+  register((name, ...rest) => cases.push({ name: `${noun}: ${name}`, run: rest.pop(), options: rest[0] }));
+}
 
-describe("in Chromium", { concurrency: 4 }, () => {
-  before(async () => { browser = await launch(); });
-  after(() => browser?.close());
-  for (const { default: register } of modules) register(cases);
-});
+/** What the pages show and told, and what was asked of the site. */
+async function told(site) {
+  const lines = [];
+  for (const { tabs } of site.profiles) {
+    for (const tab of tabs) lines.push(`the page shows: ${await tab.who().catch((e) => e.message)}; it told ${JSON.stringify(await tab.statuses().catch((e) => e.message))}`);
+  }
+  for (const e of (await site.log()).slice(-60)) lines.push(`${e.at.slice(14, 23)} ${e.method} ${e.path} ${e.fault ?? ""} ${e.status} ${JSON.stringify(e.body ?? "")}`);
+  return lines.join("\n  ");
+}
+
+async function live(browser, { name, run, options }) {
+  const began = Date.now();
+  const site = await Site.open(browser, options);
+  let error;
+  let timer;
+  try {
+    await Promise.race([run(site), new Promise((_, fail) => (timer = setTimeout(() => fail(new Error(`not over in ${limit / 1000} s`)), limit)))]);
+    await site.check();
+  } catch (e) {
+    error = `${e.stack}\n  ${await told(site).catch((e) => e.message)}`;
+  }
+  clearTimeout(timer);
+  await site.close();
+  console.log(JSON.stringify({ name, seconds: (Date.now() - began) / 1000, error }));
+}
+
+const browser = await launch();
+try {
+  const waiting = cases.filter(({ name }) => only.test(name));
+  const lane = async () => {
+    for (let next; (next = waiting.shift()); ) await live(browser, next);
+  };
+  await Promise.all(Array.from({ length: sideBySide }, lane));
+} finally {
+  await browser.close();
+}

@@ -40,3 +40,31 @@ test("a thousand clients: no false sign-out, no missed end, no endless wait", as
   for (const name of ["ends", "noticed", "stale", "tokens", "calls", "refreshes"]) assert(counts[name] > clients / 5, `${name}: ${counts[name]}`);
   for (const name of ["ended", "signed-out", "signed-in", "refreshing-later"]) assert(counts.states[name] > clients / 5, `${name}: ${counts.states[name]}`);
 });
+
+// The fuzz is worth what it finds. Each of these is a mistake that packages of this kind have made.
+for (const [name, before, after, message] of [
+  ["one answer ends it", "if (error.ended && !doubt && state", "if (false && state", /ended .* while/],
+  ["an empty jar ends it", "if (missing && (left || !session))", "if (missing)", /signed-out while|with a live session/],
+  ["late answers count", "if (answers?.number !== number)", "if (!(answers ??= { from: now() }))", /./],
+  ["the wall clock alone tells the age", "Math.max(p.mono() - then[0], p.wall() - then[1], 0)", "Math.max(p.wall() - then[1], 0)", /expired|settled|took/],
+  ["a network error ends it", "return /^session_", "return this.status === 0 || /^session_", /ended/],
+  ["no budget, no back-off", "next = Math.max(rest(backoff), rest(told), broke, doubting())", "next = 0", /budget/],
+  ["an end is never believed", "else if (error.ended || (missing && doubt))", "else if (missing && doubt)", /still believes|at the end/],
+]) {
+  test(`the fuzz finds a planted bug: ${name}`, async (t) => {
+    const dir = await mkdtemp(join(tmpdir(), "counterfoil-planted-"));
+    t.after(() => rm(dir, { recursive: true }));
+    await cp(dist, dir, { recursive: true });
+    await writeFile(join(dir, "package.json"), '{"type": "module"}');
+    let planted = 0;
+    for (const file of ["machine.js", "errors.js"]) {
+      const code = await readFile(join(dir, file), "utf8");
+      if (!code.includes(before)) continue;
+      planted++;
+      await writeFile(join(dir, file), code.replace(before, after).replace("    get ended() {\n        return this.status === 401 &&", "    get ended() {\n        return this.status === 401 &&"));
+    }
+    assert.equal(planted, 1, `${before} is not in the code any more`);
+    const modules = await import(pathToFileURL(join(dir, "core.js")));
+    await assert.rejects(live(modules, seed, 300), message);
+  });
+}

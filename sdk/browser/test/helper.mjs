@@ -8,7 +8,7 @@ export async function browser({ tabs = 1, cookie = true, options = {} } = {}) {
   const opened = Array.from({ length: tabs }, () => new Tab(world, createCore, options));
   await world.run(1000);
   world.sent.length = 0;
-  return { world, tabs: opened, tab: opened[0], session: opened[0].session };
+  return { world, tabs: opened, tab: opened[0], session: opened[0]?.session };
 }
 
 /** Lets up to ms of the world's time pass for a promise; the result of both kinds, and how long it took. */
