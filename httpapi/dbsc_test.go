@@ -68,6 +68,7 @@ func TestSEC71OfferIsForBrowsersOfThisSignIn(t *testing.T) {
 
 func TestSEC71BadRegistrations(t *testing.T) {
 	s := newSite(t)
+	s.freeze()
 	b, other := s.signedUp("ann@example.org"), s.signedUp("ben@example.org")
 	header, payload := b.registration()
 	otherHeader, otherPayload := other.registration()
@@ -119,12 +120,13 @@ func TestSEC71BadRegistrations(t *testing.T) {
 	b.took(b.register(`"` + proof + `"`)) // in quotes, as the draft has it
 
 	late := s.signedUp("late@example.org")
-	s.forward(5*time.Minute + time.Second)
+	s.forward(5 * time.Minute)
 	s.wants(late.register(late.proof(late.registration())), 403)
 }
 
 func TestSEC71Renewal(t *testing.T) {
 	s := newSite(t)
+	s.freeze()
 	b, other := s.boundUser("ann@example.org"), s.boundUser("ben@example.org")
 	// The first time without a proof, as browsers do; then with the challenge.
 	b.refused(b.renew("", b.cookies()...))
@@ -159,7 +161,7 @@ func TestSEC71Renewal(t *testing.T) {
 	b.took(b.renew(b.proof(with(header, fields{"kid": "1", "jwk": other.jwk()}), with(payload, fields{"aud": issuer + "/v1/auth/dbsc/refresh"})), b.cookies()...))
 
 	// Too old: eleven minutes after it was given. The browser was away.
-	s.forward(11*time.Minute + time.Second)
+	s.forward(11 * time.Minute)
 	b.refused(b.renew(b.proof(b.answer()), b.cookies()...))
 	b.took(b.renew(b.proof(b.answer()), b.cookies()...))
 

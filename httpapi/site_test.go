@@ -43,6 +43,7 @@ type site struct {
 	key     string // of the application "default", all scopes
 	logs    *lockedBuffer
 	ahead   atomic.Int64 // how far the clock is ahead, in nanoseconds
+	still   atomic.Pointer[time.Time]
 	ip      string
 }
 
@@ -100,7 +101,19 @@ func newSite(t testing.TB, change ...func(*counterfoil.Config)) *site {
 	return s
 }
 
-func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+func (s *site) now() time.Time {
+	at := time.Now()
+	if still := s.still.Load(); still != nil {
+		at = *still
+	}
+	return at.Add(time.Duration(s.ahead.Load()))
+}
+
+// freeze lets time pass by forward only, for tests that look at the second.
+func (s *site) freeze() {
+	at := time.Now().Truncate(time.Second)
+	s.still.Store(&at)
+}
 
 func (s *site) forward(d time.Duration) { s.ahead.Add(int64(d)) }
 

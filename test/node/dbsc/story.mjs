@@ -87,8 +87,8 @@ try {
   assert.equal(session.device.bound, true);
   say("signed up; the browser registered a key");
 
-  const stolen = await copy();
-  assert.equal((await plain("GET", `${api}/session`, { cookie: stolen })).http, 200, "copied cookies work while the bound one lives");
+  let stolen;
+  await until("copied cookies, while the bound one lives", async () => plain("GET", `${api}/session`, { cookie: stolen = await copy() }), (a) => a.http === 200);
   const refused = await until("copied cookies", () => plain("GET", `${api}/session`, { cookie: stolen }), (a) => a.http !== 200);
   assert.equal(refused.code, "proof_required");
   const token = (await cookies())[sessionCookie].value;
