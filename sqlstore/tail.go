@@ -116,6 +116,10 @@ func (t *tail) read(ctx context.Context) (batch counterfoil.FeedBatch, err error
 			p, err = t.readPostgreSQL(ctx, on)
 			return err
 		}
+		if file, ok := t.feed.engine.(*file); ok {
+			file.writer.committing.Lock()
+			defer file.writer.committing.Unlock()
+		}
 		// First this: what is committed between the two is then read twice.
 		if version, err = t.dataVersion(ctx, on); err != nil || version == t.version && version != 0 {
 			return err

@@ -40,7 +40,13 @@ type writer struct {
 	db       *sql.DB
 	relaxed  bool // leave synchronous as the connection has it
 
-	start   sync.Once
+	start sync.Once
+	// committing is held while a commit is written, and by the tail of the log
+	// while it reads: a read that finds SQLite's log changed since it began has
+	// to begin again, and after a few times in a row SQLite lets it sleep for
+	// longer and longer. With a thousand commits a second that took seconds.
+	committing sync.Mutex
+
 	queue   chan *operation
 	idle    chan *operation
 	stopped chan struct{}
@@ -216,7 +222,10 @@ func (w *writer) group(op *operation) {
 			op = poll(w.queue)
 		}
 	}
-	if _, err := on.exec(ctx, `COMMIT`); err != nil {
+	w.committing.Lock()
+	_, err := on.exec(ctx, `COMMIT`)
+	w.committing.Unlock()
+	if err != nil {
 		w.abort(ctx, ran, fmt.Errorf("commit: %w", err))
 		return
 	}
