@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,8 @@ type Plan struct {
 	// Keep, when set, is given the body of each answer. It is called
 	// concurrently and must not hold on to the body.
 	Keep func(body []byte)
+	// TLS, when set, is what the connections speak.
+	TLS *tls.Config
 }
 
 // Result is what came of it.
@@ -74,7 +77,7 @@ func Run(ctx context.Context, plan Plan) (Result, error) {
 	defer cancel(nil)
 	clients := make([]*client, plan.Connections)
 	for i := range clients {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", plan.Address)
+		conn, err := Dial(ctx, plan.Address, plan.TLS)
 		if err != nil {
 			return Result{}, err
 		}
@@ -108,6 +111,14 @@ func Run(ctx context.Context, plan Plan) (Result, error) {
 	}
 	slices.Sort(r.Latencies)
 	return r, nil
+}
+
+// Dial opens a connection, with TLS where a configuration says so.
+func Dial(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+	if config == nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
 }
 
 type client struct {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,15 +82,18 @@ func init() {
 // Serve starts "counterfoil serve" on a database, with its defaults, and makes
 // an API key. Access tokens live long enough for a round of measurements.
 func Serve(ctx context.Context, binary, database string, options ServeOptions) (*Counterfoil, error) {
-	address, err := FreeAddress()
-	if err != nil {
-		return nil, err
+	address, scheme := options.Address, "http"
+	if address == "" {
+		var err error
+		if address, err = FreeAddress(); err != nil {
+			return nil, err
+		}
 	}
 	command, err := SlowSync(options.SyncDelay)
 	if err != nil {
 		return nil, err
 	}
-	var environ []string
+	environ := slices.Clone(options.Environ)
 	if options.Profile != "" {
 		environ = append(environ, profileVariable+"="+options.Profile)
 	}
@@ -97,9 +101,19 @@ func Serve(ctx context.Context, binary, database string, options ServeOptions) (
 		environ = append(environ, "COUNTERFOIL_SEAL="+strings.Repeat("A", 43)+"=")
 	}
 	command = append(command, binary, "serve", "--listen", address, "--database", database, "--token-lifetime", "5m", "--log-level", "warn")
-	process, err := Start(ctx, address, "/readyz", environ, command...)
+	if options.Certificate != "" {
+		scheme = "https"
+		command = append(command, "--tls-cert", options.Certificate, "--tls-key", options.CertificateKey)
+	}
+	if options.Issuer != "" {
+		command = append(command, "--issuer", options.Issuer)
+	}
+	process, err := start(ctx, scheme, address, "/readyz", environ, command)
 	if err != nil {
 		return nil, err
+	}
+	if options.APIKey != "" {
+		return &Counterfoil{process, options.APIKey}, nil
 	}
 	key := exec.CommandContext(ctx, binary, "api-key", "create", "--name", "bench", "--database", database)
 	out, err := key.Output()
@@ -113,6 +127,12 @@ func Serve(ctx context.Context, binary, database string, options ServeOptions) (
 type ServeOptions struct {
 	SyncDelay time.Duration // see SlowSync
 	Profile   string        // address for net/http/pprof, with a binary that is built so
+	Address   string        // where it listens; empty: anywhere
+	Issuer    string        // empty: its address
+	APIKey    string        // one that the database has already
+	Environ   []string      // more variables, NAME=value
+	// Certificate and CertificateKey are files, PEM. With them it speaks TLS.
+	Certificate, CertificateKey string
 }
 
 // Profile fetches a CPU profile that covers the next seconds into a file.

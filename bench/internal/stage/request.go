@@ -24,6 +24,9 @@ const (
 type Grant struct {
 	AccessToken  string `json:"access_token"`
 	SessionToken string `json:"session_token"`
+	Session      struct {
+		SID string `json:"sid"`
+	} `json:"session"`
 }
 
 // SignIn starts a session for a subject that the backend has authenticated.
