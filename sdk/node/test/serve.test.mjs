@@ -24,7 +24,7 @@ class Serve {
   }
 
   async start(listen = "127.0.0.1:0") {
-    const args = ["serve", "--listen", listen, "--issuer", issuer, "--database", this.database, "--audience", "orders,billing", "--token-lifetime", "5m"];
+    const args = ["serve", "--listen", listen, "--issuer", issuer, "--database", this.database, "--audience", "orders,billing", "--token-lifetime", "5m", "--metrics-listen", "127.0.0.1:0"];
     const child = (this.child = spawn(program, args, { cwd: this.dir, stdio: ["ignore", "pipe", "pipe"] }));
     let said = "";
     for (const out of [child.stdout, child.stderr]) out.on("data", (chunk) => (said += chunk));
@@ -32,6 +32,7 @@ class Serve {
       assert.equal(child.exitCode, null, said);
       return /counterfoil is ready.* listen=(http:\/\/\S+)/.exec(said)?.[1];
     });
+    this.metrics = /metrics=(http:\/\/\S+)/.exec(said)[1];
     this.backend ??= this.key("backend", "sessions");
     this.verify ??= this.key("orders", "verify");
   }
@@ -102,6 +103,11 @@ test("an Express service beside counterfoil serve", { skip: program ? false : "C
   assert.deepEqual(await answers(all, ann.access_token), { "/orders": "", "/admin": "", "/account": "", "/payments": "" });
   assert.equal((await get("/orders", await serve.refresh(ann, { audience: "billing" }))).code, "audience_mismatch");
   assert.equal((await get("/orders", ann.session_token)).code, "token_invalid");
+
+  await t.test("the authority shows the lag that this verifier reports", async () => {
+    const reports = async () => Number(/^counterfoil_verifier_lag_seconds_count (\d+)$/m.exec(await (await fetch(serve.metrics)).text())[1]);
+    await until("a report", async () => (await reports()) > 0);
+  });
 
   await t.test("a session that ends is refused at once", async () => {
     const other = await serve.signIn("ann");
