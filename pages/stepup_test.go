@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/counterfoil/counterfoil"
 )
 
 func (b *browser) paidWith(path, body string) {
@@ -119,4 +121,15 @@ func TestFormAfterTheEnd(t *testing.T) {
 	if got := p.header.Get("Location"); got != "/account/sign-in" {
 		t.Errorf("leads to %s", got)
 	}
+
+	// Ended between the refusal and the step-up, or while that was open.
+	b := a.signedUp(ada)
+	a.later(20 * time.Minute)
+	open := b.do(http.MethodPost, "/pay", "a=b").is(401)
+	a.must(a.auth.RevokeSession(t.Context(), b.session().ID, counterfoil.Revoked))
+	p = b.still().do(http.MethodPost, "/account/step-up?next=/pay", "a=b", "Referer", a.URL+"/orders").is(http.StatusSeeOther)
+	if got := p.header.Get("Location"); got != "signed-out?next=%2Forders" {
+		t.Errorf("leads to %s", got)
+	}
+	open.submit("step-up", "password", word).is(200, "You are signed out", "by those who run this service")
 }

@@ -271,8 +271,13 @@ func (v *visit) proveAgain() {
 // returns is where to come back to after a sign-in: the page that was asked
 // for, when a link can open it.
 func (v *visit) returns() string {
-	if v.routes[v.path].named {
+	switch {
+	case v.routes[v.path].named:
 		return v.path
+	case v.path == "step-up" && v.r.Method == http.MethodPost && v.form == nil:
+		return camefrom(v.r) // the blocked form is gone; the page that it was on is not
+	case v.form.Has("repeat"):
+		return ""
 	}
 	return v.asked()
 }

@@ -45,7 +45,7 @@ func (f *Front) Handler() (http.Handler, error) {
 		r.SetXForwarded()
 		r.Out.Host = r.In.Host // what the browser called: cross-site requests are told by it
 	}))
-	for _, path := range []string{"/v1/auth/", "/.well-known/", "/oauth2/userinfo", "/openapi.json", "/healthz", "/readyz"} {
+	for _, path := range []string{"/v1/auth/", "/account/", "/.well-known/", "/oauth2/userinfo", "/openapi.json", "/healthz", "/readyz"} {
 		mux.Handle(path, authority)
 	}
 	orders := f.proxy(func(r *httputil.ProxyRequest) {
