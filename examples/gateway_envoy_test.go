@@ -81,13 +81,6 @@ func startLikeEnvoy(t *testing.T, auth *authority, up *service) string {
 	if value(`failure_mode_allow: (\w+)`) != "false" || value(`code: (\w+)`) != "ServiceUnavailable" || value(`key: (\S+)`) != "Counterfoil-Rules" {
 		t.Error("envoy.yaml is not the one that this was written for")
 	}
-	target := func(address string) *url.URL {
-		u, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u
-	}
 	e := &likeEnvoy{
 		t: t, prefix: value(`path_prefix: (\S+)`), rules: value(`value: (\S+)`),
 		request:     append(exact(t, text, "allowed_headers"), "authorization"),
@@ -95,7 +88,7 @@ func startLikeEnvoy(t *testing.T, auth *authority, up *service) string {
 		client:      append(exact(t, text, "allowed_client_headers"), "content-length", "www-authenticate", "location"),
 		clientOnOK:  exact(t, text, "allowed_client_headers_on_success"),
 		onError:     http.StatusServiceUnavailable,
-		counterfoil: target(auth.url), toCounterfoil: keepingHost(target(auth.url)), toService: keepingHost(target(up.URL)),
+		counterfoil: parsed(t, auth.url), toCounterfoil: keepingHost(parsed(t, auth.url)), toService: keepingHost(parsed(t, up.URL)),
 		withoutCookies: value(`remove: (\w+)`) == "cookie",
 	}
 	s := httptest.NewServer(e)

@@ -157,6 +157,7 @@ func TestGateway(t *testing.T) {
 		{name: "nginx", start: startNginx},
 		{name: "Caddy", start: startCaddy, short: "/api/x"},
 		{name: "Traefik", start: startTraefik, caches: true},
+		{name: "as Traefik is documented", start: startLikeTraefik, caches: true},
 		{name: "as Envoy is documented", start: startLikeEnvoy, caches: true},
 	} {
 		t.Run(p.name, func(t *testing.T) {
