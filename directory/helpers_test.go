@@ -95,6 +95,12 @@ func (p *paused) ByEmail(ctx context.Context, key string) (directory.User, error
 	return u, err
 }
 
+func (p *paused) TakeCeremony(ctx context.Context, challenge string) (directory.Ceremony, error) {
+	c, err := p.Store.TakeCeremony(ctx, challenge)
+	p.point("after TakeCeremony")
+	return c, err
+}
+
 func (p *paused) User(ctx context.Context, id string) (directory.User, error) {
 	p.point("before User")
 	u, err := p.Store.User(ctx, id)

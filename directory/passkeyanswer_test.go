@@ -287,6 +287,8 @@ func TestSEC93PasskeysOfOthers(t *testing.T) {
 		wantIs(t, "step-up", err, counterfoil.ErrInvalidCredentials)
 		_, err = ben.StepUpWithPasskey(t.Context(), token, ann.get(begin(), func(w *answer) { w.Handle = nil }), ben.request())
 		wantIs(t, "step-up without handle", err, counterfoil.ErrInvalidCredentials)
+		_, err = ben.StepUpWithPasskey(t.Context(), token, ben.get(begin(), func(w *answer) { w.Handle = []byte(annUser.ID) }), ben.request())
+		wantIs(t, "step-up with another's handle", err, counterfoil.ErrInvalidCredentials)
 		// In another session of the same user.
 		second, err := ben.signIn(nil)
 		if err != nil {
