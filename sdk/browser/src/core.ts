@@ -69,7 +69,7 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
     } catch (error) {
       // The session may have ended; or the answer was lost, and what was asked for has happened.
       const e = error as CounterfoilError;
-      if (e.ended || !(reads || e.status)) machine.check();
+      if (e.ended || e.code === "credential_missing" || !(reads || e.status)) machine.check();
       throw error;
     } finally {
       if (!reads) machine.busy(-1);
@@ -89,13 +89,8 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
     const from = machine.now();
     const sid = "session" in state ? state.session?.sid : undefined;
     const here = device ? device === sid : which !== "others";
-    try {
-      // A portal on the way answers 200 to anything.
-      if ((await call("POST", "/sign-out", device ? { sid: device } : { which })) !== undefined) throw unavailable();
-    } catch (error) {
-      // Without a cookie there is nothing to sign out of here.
-      if (!here || (error as CounterfoilError).code !== "credential_missing") throw error;
-    }
+    // A portal on the way answers 200 to anything; and that no cookie came does not say that there is none.
+    if ((await call("POST", "/sign-out", device ? { sid: device } : { which })) !== undefined) throw unavailable();
     if (!here) return;
     machine.signOut(from, generation);
     p.post({ type: "left", sid: which === "all" ? undefined : sid });

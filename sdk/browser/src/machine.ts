@@ -63,7 +63,6 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
   let used = false;
   let credit = budget;
   let filled = now();
-  let probed: Moment | undefined;
   let cancel = () => {};
   let closed = false;
   const waiters = new Set<Waiter>();
@@ -347,10 +346,7 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
       if (wake === "visible" || wake === "back") touched = true;
       if (wake === "back") force = true;
       // The user may have signed in somewhere that gives no signals.
-      else if (over() && (!probed || since(probed) >= 2 * perRefill)) {
-        probed = now();
-        force = true;
-      }
+      else if (over() && !flight) force = true;
       step();
     },
 

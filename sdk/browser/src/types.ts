@@ -93,7 +93,7 @@ export interface BrowserSession {
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   signIn(credentials: Credentials): Promise<Session>;
   signUp(credentials: Credentials): Promise<Session>;
-  /** Ends this session, the user's others, or all. Throws if the authority was not reached: then nothing has ended. */
+  /** Ends this session, the user's others, or all. Where it throws, nothing has ended; `credential_missing`: there was no cookie. */
   signOut(which?: Which): Promise<void>;
   /** Proves again who the user is. */
   stepUp(proof: { password: string } | { credential: unknown }): Promise<Session>;

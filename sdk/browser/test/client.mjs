@@ -74,7 +74,8 @@ export class Client {
       else assert(!landing, `ended (${state.code}) while the new cookie of ${before} is on its way`);
     } else {
       // True when it was asked; whoever signed in since sends a signal, or the page finds out when it is looked at.
-      assert(!world.current || world.jarAt >= tab.askedAt, "signed-out while the cookie names a live session");
+      // One that knew of no session cannot tell an empty jar from cookies that were kept back.
+      assert(!world.current || world.jarAt >= tab.askedAt || (before === undefined && tab.bare), "signed-out while the cookie names a live session");
     }
   }
 
@@ -175,12 +176,14 @@ export class Client {
       world.bump(session.subject);
       counts.stale++;
     }
+    const epoch = () => world.epochs.get(session?.subject);
+    const rights = epoch();
     const same = tab.sid !== undefined && tab.sid === session?.sid && tab.state.status === "signed-in";
     tab.session.fetch("/api/hello").then(
       (response) => {
         counts.calls++;
         // A refusal may only stand if the session has changed, or rights did twice meanwhile.
-        if (this.calm && same && world.current === session && !tab.closed) this.guard(() => assert.equal(response.status, 200));
+        if (this.calm && same && world.current === session && epoch() === rights && !tab.closed) this.guard(() => assert.equal(response.status, 200));
       },
       (error) => this.guard(() => assert(error.name === "CounterfoilError" || error.name === "TypeError", error.stack)),
     );
@@ -235,6 +238,8 @@ export class Client {
         { broken: 0.6 },
         { broken: 1 },
         { proof: 0.5 },
+        { bare: 0.4 },
+        { bare: 1 },
       ]);
       if (random.chance(0.7)) later(5000, 3 * minute, () => (world.weather = {}));
     }

@@ -246,7 +246,9 @@ export class World {
     }
     const w = this.weather;
     const random = this.random;
-    const cookie = this.jar;
+    const bare = random.chance(w.bare ?? 0); // something keeps the cookies back
+    const cookie = bare ? undefined : this.jar;
+    tab.bare ||= bare;
     const body = init.body ? JSON.parse(init.body) : {};
     return new Promise((done, fail) => {
       let over = false;
