@@ -49,8 +49,9 @@ type Config struct {
 	// None: the address of the connection is the client's.
 	TrustedProxies []netip.Prefix
 	// SignedOut answers requests for pages behind [Authority.Browser] that
-	// have no live session, for instance with a redirect to the sign-in page;
-	// the error says why. Default: 401 with problem+json.
+	// have no live session, or lack the proof of a device-bound one
+	// ([verify.ErrProofRequired]), for instance with a redirect to the sign-in
+	// page; the error says why. Default: 401 with problem+json.
 	SignedOut func(w http.ResponseWriter, r *http.Request, err error)
 	// StepUp answers requests for pages behind [Authority.Browser] whose user
 	// is signed in and has to prove again who they are ([verify.MaxAuthAge]),

@@ -20,6 +20,12 @@ var bg = context.Background()
 var bugs = slices.Concat(sessionBugs, otherBugs)
 
 var sessionBugs = []bug{
+	{"Insert forgets the binding", "Bindings/Insert keeps a binding", func(w *broken) {
+		w.insert = func(s counterfoil.Session) (counterfoil.Snapshot, error) {
+			s.Binding = nil
+			return sessions{w.Store}.Insert(bg, s)
+		}
+	}},
 	{"End writes no feed entry", "Ends/End gives one feed entry", func(w *broken) {
 		w.end = func(r counterfoil.EndRequest) (counterfoil.Ended, error) {
 			ended, err := sessions{w.Store}.End(bg, r)
