@@ -76,7 +76,7 @@ func TestManyDevices(t *testing.T) {
 		a.must(err)
 	}
 	p := b.get("/account/devices").is(200, "this device", "An unknown device", "with a one-time code")
-	p = b.get("/account/"+linkOf(p, "More devices")).is(200, "An unknown device", "The first ones", "End all other devices").isNot("this device")
+	b.get("/account/"+linkOf(p, "More devices")).is(200, "An unknown device", "The first ones", "End all other devices").isNot("this device")
 	b.get("/account/devices?after=nonsense").is(404, "There is no page")
 }
 
