@@ -23,7 +23,8 @@ type Listeners struct{ readers []*reader }
 type reader struct {
 	mu    sync.Mutex
 	sids  []string // of the events whose time is taken, in their order
-	times []int64  // of those that came
+	times []int64  // of each; 0: it has not come
+	next  int      // all before it have come
 	conn  net.Conn
 	back  int64 // when the present stream began
 }
@@ -75,13 +76,25 @@ func (r *reader) read(conn net.Conn, path, key string) {
 	}
 }
 
-// look takes the time if the next of the sessions is in the line.
+// ahead is how many of the next sessions are looked for in an ordinary line: a
+// few are revoked at a time. In a long one, as of a snapshot, all are.
+const (
+	ahead = 3
+	long  = 8 << 10
+)
+
+// look takes the time of the sessions in the line.
 func (r *reader) look(line []byte) {
 	now := mono()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.times) < len(r.sids) && bytes.Contains(line, []byte(r.sids[len(r.times)])) {
-		r.times = append(r.times, now)
+	for i := r.next; i < len(r.sids) && (i < r.next+ahead || len(line) > long); i++ {
+		if r.times[i] == 0 && bytes.Contains(line, []byte(r.sids[i])) {
+			r.times[i] = now
+		}
+		if i == r.next && r.times[i] != 0 {
+			r.next++
+		}
 	}
 }
 
@@ -98,7 +111,7 @@ func (r *reader) begun(conn net.Conn) {
 func (l *Listeners) Watch(sids []string, _ *None) error {
 	for _, r := range l.readers {
 		r.mu.Lock()
-		r.sids, r.times = sids, nil
+		r.sids, r.times, r.next = sids, make([]int64, len(sids)), 0
 		r.mu.Unlock()
 	}
 	return nil
@@ -107,7 +120,7 @@ func (l *Listeners) Watch(sids []string, _ *None) error {
 // Watched waits for the sessions at each reader and returns when they came.
 func (l *Listeners) Watched(_ None, times *[][]int64) error {
 	for _, r := range l.readers {
-		err := r.await(func() bool { return len(r.times) == len(r.sids) })
+		err := r.await(func() bool { return r.next == len(r.sids) })
 		if err != nil {
 			return err
 		}
