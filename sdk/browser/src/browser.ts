@@ -27,7 +27,7 @@ export function browser(authority: string): Platform {
     }),
     listen(to) {
       const controller = new AbortController();
-      const on = (target: EventTarget | undefined, types: string, call: (event: Event) => void) => {
+      const on = (target: EventTarget | undefined, types: string, call: (event: Event) => unknown) => {
         for (const type of types.split(" ")) target?.addEventListener(type, call, { passive: true, capture: true, signal: controller.signal });
       };
       // Closed while the page is in the back/forward cache: an open channel would keep it out of there.
@@ -46,7 +46,8 @@ export function browser(authority: string): Platform {
       const wake = (name: Wake) => () => to.wake(name);
       open();
       on(globalThis, "online", wake("online"));
-      on(globalThis, "focus", wake("focus"));
+      // Of the window: fields that get the focus pass by here, too.
+      on(globalThis, "focus", (event) => event.target === globalThis && to.wake("focus"));
       on(globalThis, "pageshow", (event) => {
         open();
         if ((event as PageTransitionEvent).persisted) to.wake("back");
