@@ -22,6 +22,9 @@ func (v *visit) passwordForm(data *view) error {
 		return err
 	}
 	data.Title, data.Data = "Change the password", &passwordPage{Has: has}
+	if !has {
+		data.Title = "Your password"
+	}
 	return v.show("password", data)
 }
 
