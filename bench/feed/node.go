@@ -179,10 +179,14 @@ func (n *node) revoke(ctx context.Context, sids []string, pace Pace) (sent, answ
 		working.Go(func() {
 			var conn net.Conn
 			var answers *bufio.Reader
+			defer func() {
+				if conn != nil {
+					_ = conn.Close() // nothing is left to be sent
+				}
+			}()
 			for k := range next {
 				if conn == nil && errs[i] == nil { // not before: a server does not wait for the first request for long
 					if conn, errs[i] = load.Dial(ctx, n.Address, n.tls()); errs[i] == nil {
-						defer func() { _ = conn.Close() }() // nothing is left to be sent
 						answers = bufio.NewReader(conn)
 					}
 				}
