@@ -178,7 +178,8 @@ export class World {
         ? problem("session_unknown")
         : session.end && problem(session.end.code, 401, { sid: session.sid, reason: session.end.reason, ended_at: Math.floor(session.end.at / 1000) });
     if (path === "/sign-out") {
-      if (!refused && body.which !== "others") this.end(session, "session_revoked", "signed_out");
+      if (body.which === "others") return { answer: refused || new Answer(204) };
+      if (!refused) this.end(session, "session_revoked", "signed_out");
       return { answer: new Answer(204), cookie: null };
     }
     if (refused) return { answer: refused };
