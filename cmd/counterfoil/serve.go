@@ -61,6 +61,7 @@ type serveFlags struct {
 	tlsCert, tlsKey                          textValue
 	dev, longTokens, pages                   boolValue
 	pagesName                                textValue
+	passkeyDomain                            textValue
 	audiences, origins, moreClients          listValue
 	proxies                                  networksValue
 	clientID                                 *textValue
@@ -104,6 +105,7 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.boundWindow, "bound-window", "DURATION", "how long copied cookies of a device-bound session work; browsers renew them")
 	f.add(&s.retention, "retention", "DURATION", "how long ended sessions stay for audit")
 	f.add(&s.origins, "origin", "ORIGIN", "other origin whose pages may call with the cookie (CORS); several by comma")
+	f.add(&s.passkeyDomain, "passkey-domain", "HOST", "host that passkeys are bound to, when pages at several --origin hosts below it share them; the issuer's when left out, never changed later")
 	f.add(&s.pages, "pages", "", "serve sign-in, devices and the other pages of an account under /account/; --pages=false: do not")
 	f.add(&s.pagesName, "pages-name", "NAME", "the application's name on these pages")
 	f.add(&s.connections, "max-connections", "N", "at once; more wait")
@@ -128,6 +130,7 @@ type serveSettings struct {
 	origins     []string
 	proxies     []netip.Prefix
 	pagesName   string // empty: no pages
+	passkeys    string // the relying party's ID; empty: the issuer's host
 	connections int
 	shutdown    time.Duration
 	log         *slog.Logger
@@ -136,7 +139,7 @@ type serveSettings struct {
 func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 	out := &serveSettings{
 		listen: string(s.listen), metrics: metricsServer{address: string(s.metricsListen)}, issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
-		sealFile: string(s.sealFile), connections: int(s.connections), shutdown: time.Duration(s.shutdownTimeout),
+		passkeys: string(s.passkeyDomain), sealFile: string(s.sealFile), connections: int(s.connections), shutdown: time.Duration(s.shutdownTimeout),
 	}
 	if _, _, err := net.SplitHostPort(out.listen); err != nil {
 		return nil, usagef("--listen %q: want ADDRESS:PORT, such as 127.0.0.1:8700 or :8700", out.listen)

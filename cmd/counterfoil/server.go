@@ -117,7 +117,12 @@ func openNode(ctx context.Context, s *serveSettings) (*node, error) {
 		n.auth, users = auth, s.database.store.Users()
 	}
 	var err error
-	n.users, err = directory.New(n.auth, users, directory.Config{Logger: s.log})
+	n.users, err = directory.New(n.auth, users, directory.Config{
+		Logger: s.log, RelyingParty: relyingParty(s.passkeys, s.config.Issuer, s.origins),
+	})
+	if field, ok := errors.AsType[*counterfoil.FieldError](err); ok && s.passkeys != "" && strings.HasPrefix(field.Field, "RelyingParty.") {
+		err = usagef("--passkey-domain: %s", field.Message)
+	}
 	if err != nil {
 		return nil, errors.Join(err, n.close())
 	}

@@ -38,6 +38,14 @@ func userCommand() *command {
 				setup:    userDisable(true),
 			},
 			{name: "enable", args: "ID | EMAIL", short: "Let a disabled user in again", setup: userDisable(false)},
+			{name: "passkeys", args: "ID | EMAIL", short: "List a user's passkeys", setup: userPasskeys},
+			{
+				name:     "remove-passkey",
+				args:     "ID | EMAIL  PASSKEY",
+				short:    "Remove a passkey that was lost, and end all sessions of the user",
+				examples: []string{`counterfoil user remove-passkey ann@example.org "Old phone"`},
+				setup:    userRemovePasskey,
+			},
 		},
 	}
 }
