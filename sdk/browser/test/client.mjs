@@ -141,7 +141,7 @@ export class Client {
   ask(tab) {
     const { world, counts } = this;
     if (tab.frozen || world.asleep) return;
-    const asked = { tab, at: world.now, paused: tab.paused ?? 0 };
+    const asked = { tab, at: world.now };
     this.waiting.add(asked);
     const over = (check) => {
       this.waiting.delete(asked);
