@@ -55,6 +55,15 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
+	for _, path := range []string{"/account/sign-in", "/healthz"} {
+		res, err := http.Get(p.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Header.Get("Strict-Transport-Security"); res.Body.Close() != nil || got != "max-age=31536000; includeSubDomains" {
+			t.Errorf("%s: Strict-Transport-Security %q", path, got)
+		}
+	}
 	p = testServer(t, "--pages=false")
 	if status, _, body := get(p, "/account/sign-in"); status != http.StatusNotFound || !strings.Contains(body, "not_found") {
 		t.Errorf("--pages=false: %d %s", status, body)

@@ -15,6 +15,7 @@ import (
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
 	"github.com/counterfoil/counterfoil/httpapi"
+	"github.com/counterfoil/counterfoil/internal/guard"
 	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/pages"
 )
@@ -247,7 +248,12 @@ func (s *serveSettings) withPages(api http.Handler, n *node) http.Handler {
 		pages.WithDeviceAPI(issuerPath(s.issuer)+"/v1/auth"), pages.WithLogger(s.log))
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
-	mux.Handle(accountPath+"/", http.StripPrefix(accountPath, account))
+	mux.Handle(accountPath+"/", http.StripPrefix(accountPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(s.issuer, "https:") {
+			guard.Transport(w.Header(), true) // as the API beside them says it
+		}
+		account.ServeHTTP(w, r)
+	})))
 	return mux
 }
 
