@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/jws"
 )
 
@@ -313,7 +314,10 @@ func TestSEC37AThousandVerifiersComeBackAtOnce(t *testing.T) {
 	all("back", followed)
 	t.Logf("%d verifiers are back after %v", n, time.Since(began).Round(time.Millisecond))
 	p.revoke(4)
-	all("heard again", func(s Stats) bool { return s.Events >= 5 && s.FeedAge < routeAge })
+	p.a.log.mu.Lock()
+	latest := feed.Position{Timeline: p.a.log.timeline, Seq: p.a.log.seq}.String()
+	p.a.log.mu.Unlock()
+	all("heard again", func(s Stats) bool { return s.Position == latest && s.FeedAge < routeAge })
 	for _, v := range verifiers {
 		p.settled(v)
 	}
