@@ -232,7 +232,8 @@ type demoAuthorityReady struct {
 func demoAuthority(a *app) func(context.Context, demoAuthorityConfig, func(any) error) error {
 	return func(ctx context.Context, c demoAuthorityConfig, ready func(any) error) (err error) {
 		s := &serveSettings{
-			issuer: c.Issuer, database: &database{path: filepath.Join(c.Folder, "demo.db")},
+			pagesName: "Counterfoil demo",
+			issuer:    c.Issuer, database: &database{path: filepath.Join(c.Folder, "demo.db")},
 			connections: 1000, shutdown: 3 * time.Second, log: newLogger(a.stderr, "text", slog.LevelInfo),
 		}
 		s.config = counterfoil.Config{Issuer: c.Issuer, Audiences: []string{demo.Audience}, TokenLifetime: c.TokenLifetime, Logger: s.log}

@@ -175,6 +175,22 @@ func TestDemoEnds(t *testing.T) {
 		}
 		gone(t, conns)
 	})
+	t.Run("the hosted pages are behind the same host", func(t *testing.T) {
+		p := startDemo(t)
+		res, err := http.Get(p.url + "/account/devices")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK || res.Request.URL.String() != p.url+"/account/sign-in?next=devices" {
+			t.Errorf("%s at %s, %v", res.Status, res.Request.URL, err)
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.wait(t); err != nil {
+			t.Errorf("ended with %v\n%s", err, p.stderr.String())
+		}
+	})
 	t.Run("--data keeps", func(t *testing.T) {
 		folder := t.TempDir()
 		for range 2 {
