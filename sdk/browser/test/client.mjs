@@ -84,6 +84,7 @@ export class Client {
     const { world, random } = this;
     if (world.now >= this.end) return this.recover();
     world.after(random.between(100, 20_000), () => this.act());
+    if (world.asleep) return; // nobody opens a tab on a machine that sleeps
     const tab = random.pick(world.tabs);
     if (!tab) return this.open();
     const x = random.next();
