@@ -63,6 +63,9 @@ type Stats struct {
 	FeedPosition int64
 	// FeedReaders are the verifiers that follow this node now.
 	FeedReaders int
+	// FeedCut counts those that were cut off because they read too slowly.
+	// Each comes back, and goes on where it was.
+	FeedCut uint64
 	// Watches are those of [Authority.WatchSession] that were not stopped.
 	Watches int
 	// VerifierLag is the staleness that verifiers elsewhere report when they
@@ -136,7 +139,7 @@ func (a *Authority) Stats() Stats {
 		BrowserRefusals: c.browserRefusals.shown(), StoreErrors: c.storeErrors.Load(),
 		TouchesPending: a.touches.waiting(), Touches: c.touches.Load(),
 		Sweeps: c.sweeps.shown(), SessionsPurged: c.sessionsPurged.Load(), EntriesPruned: c.entriesPruned.Load(),
-		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams, Watches: a.watches.len(),
+		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams, FeedCut: f.Cut, Watches: a.watches.len(),
 		VerifierLag: c.verifierLag.Distribution(), KeyVersion: a.keys.Load().version,
 	}
 }

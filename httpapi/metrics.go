@@ -162,6 +162,7 @@ func writeStats(t *metrics.Text, s counterfoil.Stats) {
 	gauge("counterfoil_feed_position", "Everything in the feed log at or below it is known here.", float64(s.FeedPosition))
 	gauge("counterfoil_feed_timeline", "The history that the position belongs to; it changes when a backup was restored.", float64(s.FeedTimeline))
 	gauge("counterfoil_feed_readers", "Verifiers that follow this node.", float64(s.FeedReaders))
+	counter("counterfoil_feed_readers_cut_total", "Verifiers cut off because they read too slowly; each comes back and goes on where it was.", s.FeedCut)
 	gauge("counterfoil_session_watches", "Pages that hold a stream to learn when their session ends.", float64(s.Watches))
 	t.Durations("counterfoil_verifier_lag_seconds", "Staleness as reported by verifiers.")
 	t.Distribution(s.VerifierLag)

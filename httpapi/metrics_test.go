@@ -106,7 +106,7 @@ func TestMetrics(t *testing.T) {
 		`counterfoil_http_requests_total{route="userinfo",status="4xx"}`: 1, `counterfoil_http_requests_total{route="gateway",status="4xx"}`: 1, `counterfoil_http_requests_total{route="none",status="4xx"}`: 1,
 		`counterfoil_http_request_duration_seconds_count{route="refresh"}`: 4, `counterfoil_http_request_duration_seconds_bucket{route="refresh",le="+Inf"}`: 4,
 		`counterfoil_verifier_lag_seconds_bucket{le="0.025"}`: 0, `counterfoil_verifier_lag_seconds_bucket{le="0.05"}`: 1, `counterfoil_verifier_lag_seconds_sum`: 0.04,
-		`counterfoil_feed_readers`: 0, `counterfoil_store_errors_total`: 0,
+		`counterfoil_feed_readers`: 0, `counterfoil_feed_readers_cut_total`: 0, `counterfoil_store_errors_total`: 0,
 	} {
 		if value, ok := got[sample]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", sample, value, ok, want)

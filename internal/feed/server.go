@@ -60,10 +60,10 @@ type Server struct {
 	floor   int64  // entries at or below may be in no frame any more
 	beat    frame
 	beats   uint64
-	bell    chan struct{} // closed when streams have something to send
+	round   round // of the streams, when they have something to send
 	flushed time.Time
-	due     *time.Timer // of the next flush; nil when none is
-	streams int
+	due     *time.Timer   // of the next flush; nil when none is
+	cut     uint64        // streams that were too slow
 	stop    chan struct{} // ends the ticking that goes on while there are streams
 	closed  chan struct{}
 	over    bool
@@ -91,7 +91,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.RetainBytes <= 0 {
 		cfg.RetainBytes = defaultRetainBytes
 	}
-	return &Server{cfg: cfg, zero: time.Now(), bell: make(chan struct{}), closed: make(chan struct{})}
+	return &Server{cfg: cfg, zero: time.Now(), closed: make(chan struct{})}
 }
 
 // Publish takes what one read of the store has found: all entries that are
@@ -120,7 +120,7 @@ func (s *Server) Publish(pos Position, entries []revoked.Entry, readAt time.Time
 		return
 	}
 	wait := s.flushed.Add(s.flushEvery()).Sub(now)
-	if s.streams == 0 || wait <= 0 {
+	if len(s.round.streams) == 0 || wait <= 0 {
 		s.flush(now)
 		return
 	}
@@ -139,12 +139,12 @@ func (s *Server) begin(pos Position) {
 	s.first += uint64(len(s.frames)) + 1
 	s.frames, s.size = nil, 0
 	s.told = Position{}
-	s.ring()
+	s.round.begin()
 }
 
 func (s *Server) flushEvery() time.Duration {
 	cores := runtime.GOMAXPROCS(0)
-	return max(minFlushEvery, time.Duration(s.streams)*flushCost/time.Duration(cores))
+	return max(minFlushEvery, time.Duration(len(s.round.streams))*flushCost/time.Duration(cores))
 }
 
 // flush makes frames of what is pending, and of a position that has moved by
@@ -176,13 +176,7 @@ func (s *Server) flush(now time.Time) {
 	}
 	s.told, s.flushed = s.pos, now
 	s.forget(now)
-	s.ring()
-}
-
-// ring wakes all streams.
-func (s *Server) ring() {
-	close(s.bell)
-	s.bell = make(chan struct{})
+	s.round.begin()
 }
 
 // forget lets go of old frames.
@@ -259,7 +253,7 @@ func (s *Server) sendBeat() {
 	s.flush(now)
 	s.beat = s.makeBeat(now, keys)
 	s.beats++
-	s.ring()
+	s.round.begin()
 }
 
 // makeBeat vouches for everything up to readAt. The age is rounded up.

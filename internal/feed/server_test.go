@@ -260,7 +260,7 @@ func stalled(t *testing.T, url string) *net.TCPConn {
 func (s *source) following() int {
 	s.Server.mu.Lock()
 	defer s.Server.mu.Unlock()
-	return s.streams
+	return len(s.round.streams)
 }
 
 func TestAStalledReaderIsCutAndGoesOn(t *testing.T) {
@@ -277,6 +277,9 @@ func TestAStalledReaderIsCutAndGoesOn(t *testing.T) {
 		good.untilHas(entry(src.last).ID)
 	}
 	good.wantAll(src.published())
+	if cut := src.Stats().Cut; cut != 1 {
+		t.Errorf("%d readers counted as cut, want 1", cut)
+	}
 
 	// What lies in the buffers is good to its last whole frame.
 	if err := slow.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {

@@ -14,11 +14,13 @@ type Stats struct {
 	// nothing before the first.
 	Age     time.Duration
 	Streams int // readers that follow now
+	// Cut counts the readers that were cut because they were too slow.
+	Cut uint64
 }
 
 // Stats returns how the server is now.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Position: s.pos, Age: time.Since(s.readAt), Streams: s.streams}
+	return Stats{Position: s.pos, Age: time.Since(s.readAt), Streams: len(s.round.streams), Cut: s.cut}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -45,20 +46,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	if !s.enter() {
+	st := &stream{asked: asked, wake: make(chan struct{}, 1)}
+	if !s.enter(st) {
 		h.Del("Content-Type")
 		h.Set("Retry-After", "1")
 		problem.Write(w, problem.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "This node is being stopped."})
 		return
 	}
-	defer s.leave()
+	defer func() { s.leave(st, err) }()
 	out, err := s.newSink(w, r)
 	if err != nil {
 		return // the reader has gone
 	}
 	// An error is the end of the stream by the reader or by its slowness: nobody
 	// is left to be told.
-	err = s.send(r.Context(), out, pos, asked)
+	err = s.send(r.Context(), st, out, pos)
 	out.close(err == nil)
 }
 
@@ -92,14 +94,14 @@ func (s *Server) await(ctx context.Context, pos Position) bool {
 	}
 }
 
-func (s *Server) enter() bool {
+func (s *Server) enter(st *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		return false
 	}
 	s.running.Add(1)
-	if s.streams++; s.streams == 1 {
+	if s.round.add(st); len(s.round.streams) == 1 {
 		stop := make(chan struct{})
 		s.stop = stop
 		s.running.Go(func() { s.tick(stop) })
@@ -107,10 +109,13 @@ func (s *Server) enter() bool {
 	return true
 }
 
-func (s *Server) leave() {
+func (s *Server) leave(st *stream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.streams--; s.streams == 0 {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cut++
+	}
+	if s.round.remove(st); len(s.round.streams) == 0 {
 		close(s.stop)
 	}
 	s.running.Done()
@@ -123,10 +128,15 @@ type stream struct {
 	asked time.Time // when the request came; zero once that was told
 	beat  uint64    // the last beat that went out
 	piece []frame   // what goes out now
+
+	// Under the lock of the server.
+	place  int  // among the streams of the round
+	idle   bool // it waits for wake
+	walker bool // the round has come to it, and goes on from it
+	wake   chan struct{}
 }
 
-func (s *Server) send(ctx context.Context, out sink, pos Position, asked time.Time) error {
-	st := &stream{asked: asked}
+func (s *Server) send(ctx context.Context, st *stream, out sink, pos Position) error {
 	s.mu.Lock()
 	next, ok := s.resume(pos)
 	s.mu.Unlock()
@@ -136,8 +146,7 @@ func (s *Server) send(ctx context.Context, out sink, pos Position, asked time.Ti
 		s.startOver(st)
 	}
 	for {
-		bell, gone := s.fill(st)
-		if gone {
+		if gone := s.fill(st); gone {
 			s.startOver(st)
 			continue
 		}
@@ -148,7 +157,8 @@ func (s *Server) send(ctx context.Context, out sink, pos Position, asked time.Ti
 			continue
 		}
 		select {
-		case <-bell:
+		case <-st.wake:
+			s.woken(st)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.closed:
@@ -165,8 +175,8 @@ func (s *Server) startOver(st *stream) {
 
 // fill takes the next piece for a stream: frames in their order, and behind
 // the last of them a beat, if there is one that did not go out. With nothing to
-// send it returns the bell to wait for. gone says that frames are missing.
-func (s *Server) fill(st *stream) (bell chan struct{}, gone bool) {
+// send the stream is idle from then on. gone says that frames are missing.
+func (s *Server) fill(st *stream) (gone bool) {
 	clear(st.piece)
 	st.piece = st.piece[:0]
 	size := 0
@@ -180,7 +190,7 @@ func (s *Server) fill(st *stream) (bell chan struct{}, gone bool) {
 	}
 	for len(st.snap) > 0 {
 		if !take(st.snap[0]) {
-			return nil, false
+			return false
 		}
 		st.snap = st.snap[1:]
 	}
@@ -195,11 +205,11 @@ func (s *Server) fill(st *stream) (bell chan struct{}, gone bool) {
 	}
 	if st.next < s.first {
 		// What was taken of the snapshot is good and goes out first.
-		return nil, len(st.piece) == 0
+		return len(st.piece) == 0
 	}
 	for st.next < s.end() {
 		if !take(s.frames[st.next-s.first].frame) {
-			return nil, false
+			return false
 		}
 		st.next++
 	}
@@ -213,7 +223,8 @@ func (s *Server) fill(st *stream) (bell chan struct{}, gone bool) {
 		st.piece = append(st.piece, s.beat)
 		st.beat = s.beats
 	}
-	return s.bell, false
+	st.idle = len(st.piece) == 0
+	return false
 }
 
 // ServeClock answers with this node's name and the clock of its beats.
