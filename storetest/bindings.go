@@ -76,6 +76,9 @@ var bindingDuties = []duty{
 		read := e.snapshot(given.ID).Session
 		updated, _ := e.update(given.ID, false, func(row *counterfoil.Session) { row.Binding = given.Binding })
 		for _, s := range []counterfoil.Session{given, inserted, read, updated} {
+			if s.Binding == nil {
+				t.Fatal("a binding was forgotten")
+			}
 			s.Binding.Proofs, s.Binding.Key[5] = 99, s.Binding.Key[5]+1
 			sameSession(t, "after a caller changed what it gave or got", e.snapshot(given.ID).Session, want)
 		}
