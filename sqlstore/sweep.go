@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 )
 
@@ -63,14 +64,16 @@ func (s *sessions) purge(ctx context.Context, before time.Time, limit int) (int,
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.sweep(ctx, s.in, limit, func(on runner, n int) (int64, error) {
+	// The limit is for sessions. Of these, which strangers make, all that are
+	// past go: a share of them would let them grow without bound.
+	_, err = s.sweep(ctx, s.in, math.MaxInt, func(on runner, n int) (int64, error) {
 		return on.exec(ctx, `WITH past AS MATERIALIZED (SELECT key FROM {throttle} WHERE expires_at <= $1 LIMIT $2{skip})
 			DELETE FROM {throttle} WHERE key IN (SELECT key FROM past)`, now.UnixMilli(), n)
 	})
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.sweep(ctx, s.in, limit, func(on runner, n int) (int64, error) {
+	_, err = s.sweep(ctx, s.in, math.MaxInt, func(on runner, n int) (int64, error) {
 		return on.exec(ctx, `WITH past AS MATERIALIZED (SELECT challenge FROM {ceremonies} WHERE expires_at <= $1 LIMIT $2{skip})
 			DELETE FROM {ceremonies} WHERE challenge IN (SELECT challenge FROM past)`, now.UnixMilli(), n)
 	})
