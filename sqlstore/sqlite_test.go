@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
@@ -271,4 +273,41 @@ func TestUnavailable(t *testing.T) {
 		db := postgresDB(t, nil)
 		check(t, opened(t, sqlstore.PostgreSQL(db)), db)
 	})
+}
+
+// A tail without a connection of its own waits for one like everybody. The
+// writer does not wait for the tail meanwhile.
+func TestSQLiteWritesWhileTheTailWaitsForThePool(t *testing.T) {
+	db := sqliteDB(t, filepath.Join(t.TempDir(), "small.db"))
+	db.SetMaxOpenConns(2)
+	store := opened(t, sqlstore.SQLite(db))
+	insert(t, store.Sessions(), session("ann")) // the writer has its connection
+	tail, err := store.Feed().Tail(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := db.Stats().WaitCount
+	done := make(chan error, 1)
+	go func() {
+		_, err := tail.Next(t.Context())
+		done <- err
+	}()
+	for deadline := time.Now().Add(10 * time.Second); db.Stats().WaitCount == waiting; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the tail did not ask the pool")
+		}
+	}
+	insert(t, store.Sessions(), session("ben"))
+	select {
+	case err := <-done:
+		t.Fatalf("the write waited until the tail gave up: %v", err)
+	default:
+	}
+	if err := errors.Join(busy.Close(), <-done, tail.Close()); err != nil {
+		t.Error(err)
+	}
 }

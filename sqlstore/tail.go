@@ -116,7 +116,9 @@ func (t *tail) read(ctx context.Context) (batch counterfoil.FeedBatch, err error
 			p, err = t.readPostgreSQL(ctx, on)
 			return err
 		}
-		if file, ok := t.feed.engine.(*file); ok {
+		// Not where the pool has to give a connection first: who has the last
+		// one may be waiting for the writer.
+		if file, ok := t.feed.engine.(*file); ok && t.conn != nil {
 			file.writer.committing.Lock()
 			defer file.writer.committing.Unlock()
 		}
