@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/jws"
@@ -147,6 +148,13 @@ var (
 	reasonShape = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 )
 
+// takenCookie reports whether the session cookie of a further application
+// would have the name of a cookie that means something else: the access token's,
+// a bound one, that of passkey ceremonies, that of notes on hosted pages.
+func takenCookie(clientID string) bool {
+	return slices.Contains([]string{"at", "bound", "ceremony", "note"}, clientID) || strings.HasPrefix(clientID, "bound-")
+}
+
 func (c *Config) validate() error {
 	if err := validIssuer(c.Issuer); err != nil {
 		return err
@@ -170,6 +178,9 @@ func (c *Config) validate() error {
 		}
 		if slices.Contains(clients[:i], id) {
 			return &FieldError{field, fmt.Sprintf("%q is named twice", id)}
+		}
+		if i > 0 && takenCookie(id) {
+			return &FieldError{field, fmt.Sprintf("%q would give the application's session cookie the name of another cookie: choose another", id)}
 		}
 	}
 	switch jws.Alg(c.Algorithm) {
