@@ -16,6 +16,9 @@ import (
 const (
 	// watchesOfASession is enough for a browser whose tabs cannot agree on one.
 	watchesOfASession = 10
+	// watchesOfASubject keeps one user, who can have any number of sessions,
+	// from taking the places of all.
+	watchesOfASubject = 100
 	// watchFull is when to come again where there is no room.
 	watchFull = 30 * time.Second
 	// lookApart keeps a subject whose rights change without end from having
@@ -52,7 +55,8 @@ type SessionWatch struct {
 // when the session would expire. So thousands of watches cost no polling.
 //
 // An [*EndedError] when the session ended meanwhile, a [*RateLimitedError]
-// when it is watched ten times already, [verify.ErrUnavailable] when there are
+// when it is watched ten times already or the sessions of its subject a
+// hundred times, [verify.ErrUnavailable] when there are
 // [Config.MaxWatches] of them or the store cannot be read.
 func (a *Authority) WatchSession(ctx context.Context, s Session) (*SessionWatch, error) {
 	if !opaque.IsSelector(s.ID) {
@@ -178,7 +182,7 @@ func (s *sessionWatches) add(w *SessionWatch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case len(s.sessions[w.sid]) >= watchesOfASession:
+	case len(s.sessions[w.sid]) >= watchesOfASession, len(s.subjects[w.subject]) >= watchesOfASubject:
 		return &RateLimitedError{RetryAfter: watchFull}
 	case s.all >= s.most:
 		full := *verify.ErrUnavailable.(*verify.Error)

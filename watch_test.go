@@ -299,6 +299,29 @@ func TestWatchesAreBounded(t *testing.T) {
 	})
 }
 
+// One user cannot take the places of all, however many sessions they start.
+func TestWatchesOfASubjectAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := open(t, memstore.New(), nil)
+		var held []*counterfoil.SessionWatch
+		for range 10 {
+			g := signIn(t, a, "alice")
+			for range 10 {
+				held = append(held, watch(t, a, g))
+			}
+		}
+		more := signIn(t, a, "alice")
+		_, err := a.WatchSession(t.Context(), more.Session)
+		var limited *counterfoil.RateLimitedError
+		if !errors.As(err, &limited) || limited.RetryAfter <= 0 {
+			t.Errorf("the hundred and first of a subject: %v", err)
+		}
+		watch(t, a, signIn(t, a, "ben"))
+		held[42].Stop()
+		watch(t, a, more)
+	})
+}
+
 // Another node ends the session: this one hears of it from the log.
 func TestAWatchHearsOfOtherNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

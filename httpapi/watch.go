@@ -30,7 +30,7 @@ func watchRoute() route {
 		detail: "hello comes first, with sid, server_time and the subject's epoch: an access token of a lower one is stale. " +
 			"stale: the user's rights have changed, refresh now. ended, with code, sid, reason and ended_at as in a problem: the session has ended, and the stream ends. " +
 			"A stream that ends without it says nothing about the session: open another, after some seconds. A comment comes every 15 s. " +
-			"A session has ten streams at most (429); where the server has no room, 503.",
+			"A session has ten streams at most, a user a hundred (429); where the server has no room, 503.",
 		faults: []fault{faultOrigin, faultRate},
 	}, watchSession)
 }
