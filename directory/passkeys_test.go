@@ -161,6 +161,40 @@ func TestTheLastWayInIsNeverRemoved(t *testing.T) {
 	wantIs(t, "nobody's", e.RemovePasskeyOf(t.Context(), "x", "y", "operator"), counterfoil.ErrNotFound)
 }
 
+// SEC-29: who signed up with the address of somebody else, or planted a
+// passkey in their account, has no way in any more once the owner of the
+// address has reset the password.
+func TestSEC29AResetRemovesPasskeys(t *testing.T) {
+	var told events
+	e := setup(t, func(c *directory.Config) { c.Notify = told.notify })
+	stranger := e.browser()
+	g, u := stranger.signUp("ann@example.com")
+	open := stranger.beginSignIn()
+	added, err := passkeytest.New("https://app.example").Create(stranger.beginAdd(g), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset, _, err := e.NewPasswordReset(t.Context(), u.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told.take()
+	if err := e.ResetPassword(t.Context(), reset.Reveal(), goodPassword, nil); err != nil {
+		t.Fatal(err)
+	}
+	told.want(t, directory.PasskeyRemoved, u.ID, "Passkey 1")
+	wantIs(t, "the session", e.alive(g), counterfoil.ErrSessionRevoked)
+	_, err = stranger.finishSignIn(stranger.get(open, nil))
+	wantIs(t, "a sign-in that was begun before", err, counterfoil.ErrInvalidCredentials)
+	_, err = stranger.signIn(nil)
+	wantIs(t, "a sign-in", err, counterfoil.ErrInvalidCredentials)
+	_, err = e.AddPasskey(t.Context(), g.SessionToken.Reveal(), "", added, stranger.request())
+	wantIs(t, "a passkey that was begun before", err, counterfoil.ErrSessionRevoked)
+	if list := mustList(t, e, e.grant("ann@example.com", goodPassword, "192.0.2.1")); len(list) != 0 {
+		t.Errorf("%d passkeys are left", len(list))
+	}
+}
+
 func TestSEC18PasskeysNeedARecentAuthentication(t *testing.T) {
 	e := setup(t, nil)
 	b := e.browser()

@@ -36,7 +36,9 @@ func (d *Directory) NewPasswordReset(ctx context.Context, userID string) (token 
 }
 
 // ResetPassword sets a new password for the holder of a reset token, uses the
-// token up and ends all sessions of the user. It signs nobody in. r, which
+// token up, ends all sessions of the user and removes their passkeys: whoever
+// reads the mail of the address gets the account to themselves, also where
+// somebody else signed up with the address before. It signs nobody in. r, which
 // may be nil, tells the network that is to count as known from now on, where
 // the user may try anew although others guessed. Errors:
 // [*counterfoil.FieldError] (a refused new password leaves the token good),
@@ -60,12 +62,14 @@ func (d *Directory) ResetPassword(ctx context.Context, token, next string, r *ht
 	if err != nil {
 		return err
 	}
+	var removed []Passkey
 	u, _, err = d.update(ctx, u.ID, func(stored *User) (*counterfoil.Advance, error) {
 		// Of two that come at once only one finds the token here.
 		if subtle.ConstantTimeCompare(stored.ResetHash[:], u.ResetHash[:]) != 1 {
 			return nil, errBadReset
 		}
 		setPassword(stored, hash)
+		removed, stored.Passkeys = stored.Passkeys, nil
 		advance := d.auth.NewAdvance(stored.ID)
 		advance.SignOut = true
 		advance.End = counterfoil.End{Reason: counterfoil.PasswordReset, Actor: actorUser}
@@ -78,6 +82,9 @@ func (d *Directory) ResetPassword(ctx context.Context, token, next string, r *ht
 		return err
 	}
 	d.throttle.welcome(ctx, u.EmailKey, d.network(r))
+	for _, p := range removed {
+		d.notify(ctx, PasskeyRemoved, u, p, actorUser)
+	}
 	return nil
 }
 

@@ -85,7 +85,7 @@ func passwordRoutes() []route {
 		handle(route{
 			method: http.MethodPost, path: "/password-reset", name: "resetPassword", credential: public,
 			summary: "Set a new password with a one-time token",
-			detail:  "Ends all sessions of the user and signs nobody in.",
+			detail:  "Ends all sessions of the user, removes their passkeys, and signs nobody in.",
 			faults:  []fault{faultRate},
 		}, resetPassword),
 	}
