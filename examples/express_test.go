@@ -30,21 +30,25 @@ func nodeModules(t *testing.T) string {
 	return filepath.Join(dir, "node_modules")
 }
 
-// startExpress runs a copy of the example beside the packages of the tests,
-// which are of the same versions, as npm start does.
-func startExpress(t *testing.T, auth *authority) (url string) {
+// copyExpress is a copy of the example beside the packages of the tests, which
+// are of the same versions.
+func copyExpress(t *testing.T) (dir string) {
 	t.Helper()
 	modules, root := nodeModules(t), t.TempDir()
-	dir := filepath.Join(root, "examples", "express")
+	dir = filepath.Join(root, "examples", "express")
 	copied := func(to, from string) {
 		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	copied(filepath.Join(root, "sdk", "node", "src"), filepath.Join("..", "sdk", "node", "src"))
+	files := map[string]string{}
+	for _, name := range []string{"node", "browser"} {
+		copied(filepath.Join(root, "sdk", name, "src"), filepath.Join("..", "sdk", name, "src"))
+		files[filepath.Join("..", "sdk", name, "package.json")] = filepath.Join(root, "sdk", name, "package.json")
+	}
 	copied(filepath.Join(dir, "public"), filepath.Join("express", "public"))
-	files := map[string]string{filepath.Join("..", "sdk", "node", "package.json"): filepath.Join(root, "sdk", "node", "package.json")}
-	for _, name := range []string{"package.json", "sdk.js", "server.js", "events.js", "counterfoil.js", "verify.js", "users.js", "problem.js"} {
+	copied(filepath.Join(dir, "hosted"), filepath.Join("express", "hosted"))
+	for _, name := range []string{"package.json", "sdk.js", "start.js", "server.js", "pages.js", "events.js", "counterfoil.js", "verify.js", "users.js", "problem.js"} {
 		files[filepath.Join("express", name)] = filepath.Join(dir, name)
 	}
 	for from, to := range files {
@@ -69,21 +73,20 @@ func startExpress(t *testing.T, auth *authority) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var manifest struct{ Scripts map[string]string }
-	data, err := os.ReadFile(filepath.Join(dir, "package.json"))
-	if err == nil {
-		err = json.Unmarshal(data, &manifest)
-	}
-	if err != nil || manifest.Scripts["prestart"] != "node sdk.js" || manifest.Scripts["start"] != "node server.js" {
-		t.Fatalf("npm start does something else: %v, %v", manifest.Scripts, err)
-	}
+	return dir
+}
+
+// startExpress runs one of its two applications with an authority of the test's.
+func startExpress(t *testing.T, auth *authority, application string) (url string) {
+	t.Helper()
+	dir := copyExpress(t)
 	if out, err := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "sdk.js")).CombinedOutput(); err != nil {
 		t.Fatalf("sdk.js: %v\n%s", err, out)
 	}
 	node := start(t, []string{
 		"COUNTERFOIL_AUTHORITY=" + auth.url, "COUNTERFOIL_ISSUER=" + issuer, "PORT=0",
 		"COUNTERFOIL_API_KEY=" + auth.apiKey("--name", "express", "--scope", "sessions", "--scope", "verify"),
-	}, "node", filepath.Join(dir, "server.js"))
+	}, "node", filepath.Join(dir, application))
 	return node.says(`express on (http://\S+)`)
 }
 
@@ -100,7 +103,7 @@ func tampered(token string) string {
 // A Node application with its own login, and a real authority.
 func TestExpress(t *testing.T) {
 	auth := startAuthority(t, "--audience", "app,billing", "--token-lifetime", "5m", "--trusted-proxies", "127.0.0.1,::1")
-	url := startExpress(t, auth)
+	url := startExpress(t, auth, "server.js")
 	call := func(method, path string, body any, header ...string) answer {
 		t.Helper()
 		return call(t, method, url+path, body, append(header, "User-Agent", "laptop")...)
@@ -180,7 +183,7 @@ func TestExpress(t *testing.T) {
 // The stream ends with the session, and goes on with fresh access tokens.
 func TestExpressStream(t *testing.T) {
 	auth := startAuthority(t, "--audience", "app", "--trusted-proxies", "127.0.0.1,::1")
-	url := startExpress(t, auth)
+	url := startExpress(t, auth, "server.js")
 	signIn := func(subject string) answer {
 		return auth.post("/v1/sessions", object{"subject": subject}).want(t, 201, "")
 	}
@@ -253,8 +256,8 @@ func TestExpressStream(t *testing.T) {
 func TestExpressLockFile(t *testing.T) {
 	type lock struct {
 		Packages map[string]struct {
-			Version, Integrity string
-			Dependencies       map[string]string
+			Version, Integrity            string
+			Dependencies, DevDependencies map[string]string
 		}
 	}
 	read := func(path string) (l lock) {
@@ -274,13 +277,13 @@ func TestExpressLockFile(t *testing.T) {
 	}
 	for name, p := range shipped.Packages {
 		if name == "" {
-			var own struct{ Dependencies map[string]string }
+			var own struct{ Dependencies, DevDependencies map[string]string }
 			data, err := os.ReadFile("express/package.json")
 			if err == nil {
 				err = json.Unmarshal(data, &own)
 			}
-			if err != nil || fmt.Sprint(own.Dependencies) != fmt.Sprint(p.Dependencies) {
-				t.Errorf("package.json wants %v, the lock file %v: %v", own.Dependencies, p.Dependencies, err)
+			if err != nil || fmt.Sprint(own) != fmt.Sprint(struct{ a, b any }{p.Dependencies, p.DevDependencies}) {
+				t.Errorf("package.json wants %v, the lock file %v: %v", own, p, err)
 			}
 		} else if other := tested.Packages[name]; other.Version != p.Version || other.Integrity != p.Integrity {
 			t.Errorf("%s: the example locks %s, the tests use %q; run npm install --package-lock-only in both", name, p.Version, other.Version)

@@ -32,20 +32,32 @@ export const startSession = (session) => authority("POST", "/v1/sessions", sessi
 // forward passes a request of the user's device on as it is, Host and cookie
 // included, and the answer back. The address of the user is added; start the
 // authority with --trusted-proxies and this host's address to have it believed.
-export function forward(path) {
+export const forward = (path) => (req, res, next) => {
+  const query = req.url.includes("?") ? req.url.slice(req.url.indexOf("?")) : "";
+  pass(path + query, req, res, next);
+};
+
+// forwardAll does so for all that lies under one of the prefixes, at the same
+// path. Dots that lead out of it, written in whatever way, are resolved first.
+export const forwardAll = (...prefixes) => (req, res, next) => {
+  const { pathname, search } = new URL(req.originalUrl, "http://host");
+  if (!prefixes.some((prefix) => pathname.startsWith(prefix))) return next();
+  pass(pathname + search, req, res, next);
+};
+
+function pass(target, req, res, next) {
   const { request } = address.startsWith("https:") ? https : http;
-  return (req, res, next) => {
-    const headers = { ...req.headers, "x-forwarded-for": req.socket.remoteAddress };
-    delete headers.connection;
-    const query = req.url.includes("?") ? req.url.slice(req.url.indexOf("?")) : "";
-    const onward = request(address + path + query, { method: req.method, headers, timeout: 5000 }, (answer) => {
-      delete answer.headers.connection;
-      res.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(res);
-    });
-    onward.on("timeout", () => onward.destroy(new Error("the authority does not answer")));
-    onward.on("error", next); // 503: the device keeps its session and tries again
-    res.on("close", () => onward.destroy());
-    req.pipe(onward);
-  };
+  const headers = { ...req.headers, "x-forwarded-for": req.socket.remoteAddress };
+  delete headers.connection;
+  const timeout = 40_000; // more than the 15 s between two beats of a stream
+  const onward = request(address + target, { method: req.method, headers, timeout }, (answer) => {
+    delete answer.headers.connection;
+    res.writeHead(answer.statusCode, answer.headers);
+    res.flushHeaders();
+    answer.pipe(res);
+  });
+  onward.on("timeout", () => onward.destroy(new Error("the authority does not answer")));
+  onward.on("error", next); // 503: the device keeps its session and tries again
+  res.on("close", () => onward.destroy());
+  req.pipe(onward);
 }

@@ -1,17 +1,22 @@
-// Builds @counterfoil/node of this repository into node_modules; "npm start"
-// runs it. An application of yours says: npm install @counterfoil/node
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import typescript from "typescript";
+// Builds the two SDKs of this repository into node_modules; start.js runs it.
+// An application of yours says: npm install @counterfoil/node @counterfoil/browser
+import { cpSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 
-const from = new URL("../../sdk/node/", import.meta.url);
-const to = new URL("node_modules/@counterfoil/node/", import.meta.url);
-const compilerOptions = { module: typescript.ModuleKind.ES2022, target: typescript.ScriptTarget.ES2022, verbatimModuleSyntax: true };
-
-rmSync(to, { recursive: true, force: true });
-mkdirSync(new URL("dist", to), { recursive: true });
-cpSync(new URL("package.json", from), new URL("package.json", to));
-for (const name of readdirSync(new URL("src", from))) {
-  const text = readFileSync(new URL(`src/${name}`, from), "utf8");
-  const { outputText } = typescript.transpileModule(text, { compilerOptions });
-  writeFileSync(new URL(`dist/${name.replace(/\.ts$/, ".js")}`, to), outputText);
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+function fresh(name) {
+  const to = path(`node_modules/@counterfoil/${name}/`);
+  rmSync(to, { recursive: true, force: true });
+  mkdirSync(to, { recursive: true });
+  cpSync(path(`../../sdk/${name}/package.json`), `${to}package.json`);
+  return `${to}dist`;
 }
+
+const sources = readdirSync(path("../../sdk/node/src")).map((name) => path(`../../sdk/node/src/${name}`));
+await build({ entryPoints: sources, outdir: fresh("node"), format: "esm", target: "es2022" });
+
+const script = path("../../sdk/browser/src/script.ts");
+await build({
+  entryPoints: [script], outfile: `${fresh("browser")}/counterfoil.js`, bundle: true, minify: true, format: "iife", globalName: "Counterfoil", target: "es2022",
+});

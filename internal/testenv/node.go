@@ -39,6 +39,16 @@ func checkNode(version string) error {
 	return nil
 }
 
+// nodeIsAtLeast reports whether Node is of that version or a newer one.
+func nodeIsAtLeast(major, minor int) bool {
+	out, err := exec.Command("node", "--version").Output()
+	var x, y int
+	if err == nil {
+		_, err = fmt.Sscanf(string(out), "v%d.%d", &x, &y)
+	}
+	return err == nil && (x > major || x == major && y >= minor)
+}
+
 // installNodeModules runs npm ci in dir, unless node_modules is already what
 // the lock file says. Three attempts: registries have bad moments.
 func installNodeModules(ctx context.Context, dir string, log io.Writer) error {
@@ -70,7 +80,7 @@ func installNodeModules(ctx context.Context, dir string, log io.Writer) error {
 			case <-time.After(time.Duration(attempt) * 5 * time.Second):
 			}
 		}
-		fmt.Fprintln(log, "$ npm ci")
+		fmt.Fprintf(log, "$ npm ci --prefix %s\n", dir)
 		cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, log, log
 		cmd.WaitDelay = 10 * time.Second
@@ -78,5 +88,5 @@ func installNodeModules(ctx context.Context, dir string, log io.Writer) error {
 			return os.WriteFile(stamp, []byte(want), 0o644)
 		}
 	}
-	return fmt.Errorf("npm ci in test/node: %w", err)
+	return fmt.Errorf("npm ci in %s: %w", dir, err)
 }
