@@ -1,4 +1,4 @@
-import { grantOf, named, read } from "./answer.js";
+import { grantOf, named, read, type Grant } from "./answer.js";
 import { CounterfoilError, unavailable } from "./errors.js";
 import { createFetch } from "./fetch.js";
 import { createMachine } from "./machine.js";
@@ -54,7 +54,7 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
 
   /** The current token, or another one than that which was refused. */
   const token = (refused?: string) =>
-    new Promise<string>((done, fail) => machine.wait((result) => (result instanceof CounterfoilError ? fail(result) : done(result.token)), refused));
+    new Promise<Grant>((done, fail) => machine.wait((result) => (result instanceof CounterfoilError ? fail(result) : done(result)), refused));
 
   /** A call of the user's. Nothing is repeated. */
   async function call(method: string, path: string, body?: object): Promise<unknown> {
@@ -135,7 +135,7 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
       listeners.add(own);
       return () => void listeners.delete(own);
     },
-    getToken: () => token(),
+    getToken: async () => (await token()).token,
     fetch: createFetch(
       p,
       options,

@@ -1,9 +1,9 @@
-import { problemOf } from "./answer.js";
+import { problemOf, type Grant } from "./answer.js";
 import type { Platform } from "./platform.js";
 import type { Challenge, Options } from "./types.js";
 
 /** A token, another one than that which was refused; undefined where nobody is signed in. */
-type Tokens = (refused?: string) => Promise<string | undefined>;
+type Tokens = (refused?: string) => Promise<Grant | undefined>;
 
 /**
  * A fetch that brings the access token to the configured origins and to no others. A request that is refused for its token
@@ -31,15 +31,16 @@ export function createFetch(p: Platform, { origins: given, onStepUp }: Options, 
     if (!origins.includes(url.origin) || headers.has("Authorization")) return p.fetch(input, init);
     const once = typeof ReadableStream === "function" && init?.body instanceof ReadableStream;
 
-    let token = await tokens();
+    let grant = await tokens();
     let asked = stepUps;
     const send = () => {
-      if (token) headers.set("Authorization", `Bearer ${token}`);
+      if (grant) headers.set("Authorization", `Bearer ${grant.token}`);
       asked = stepUps;
       return p.fetch(request && !once ? request.clone() : request ?? url.href, { ...init, headers });
     };
     let response = await send();
-    if (once || !token) return response;
+    if (once || !grant) return response;
+    const { subject } = grant.session;
 
     for (let refreshes = 0, stepped = false; response.status === 401; ) {
       const problem = await problemOf(response);
@@ -57,11 +58,12 @@ export function createFetch(p: Platform, { origins: given, onStepUp }: Options, 
         if (asked === stepUps && !(await ask(challenge))) break;
       } else if (!/^(token|session)_/.test(String(code)) || refreshes > 1) break;
       try {
-        token = await tokens(token);
+        grant = await tokens(grant.token);
       } catch {
         break; // the refusal says more than that it could not be mended
       }
-      if (!token) break;
+      // Nobody is signed in any more, or somebody else, who has not asked for this.
+      if (grant?.session.subject !== subject) break;
       // A refresh that was sent before the refusal may have read what was true before it: one more.
       if (!weak) refreshes += count() > seen ? 2 : 1;
       await response.body?.cancel();

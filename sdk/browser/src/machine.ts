@@ -9,7 +9,7 @@ export type Moment = readonly [mono: number, wall: number];
 export type Done = (result: Grant | CounterfoilError) => void;
 
 type Wait = { from: Moment; ms: number };
-type Waiter = { done: Done; from: Moment; renews: boolean };
+type Waiter = { done: Done; from: Moment; renews: boolean; subject: string | undefined };
 type Flight = { number: number; from: Moment; active: boolean; abort(): void };
 type Token = Grant & { from: Moment };
 
@@ -176,7 +176,9 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
     token = { ...grant, refreshAfter: grant.refreshAfter + spread, from };
     if (grant.serverTime) skew = p.wall() - grant.serverTime;
     signedIn(grant.session);
-    settle(token);
+    // What one user has asked for is not done as another who signed in meanwhile.
+    settle(token, ({ subject = grant.session.subject }) => subject === grant.session.subject);
+    settle(new CounterfoilError("conflict", "another user has signed in"));
   }
 
   function signedIn(by: Session): void {
@@ -274,7 +276,7 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
     if (given && given.token !== refused) done(given);
     // While it is being asked again, the end may turn out to be none.
     else if (closed || (over() && !flight && !force)) done(trouble);
-    else waiters.add({ done, from: now(), renews: !!refused });
+    else waiters.add({ done, from: now(), renews: !!refused, subject: session?.subject });
     step();
   }
 
@@ -302,6 +304,7 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
     adopt(grant: Grant, from: Moment): void {
       generation++;
       count++;
+      touched = false; // the authority counts it as activity
       forget();
       if (foreign) {
         token = undefined;

@@ -86,10 +86,14 @@ export interface BrowserSession {
   onChange(listener: (state: State) => void): () => void;
   /**
    * An access token, at once if a valid one is at hand, else within `wait` seconds. Throws a `CounterfoilError`:
-   * `credential_missing` while signed out, `session_…` after the end, `unavailable` and others to be tried again.
+   * `credential_missing` while signed out, `session_…` after the end, `conflict` if another user has signed in while it
+   * waited, `unavailable` and others to be tried again.
    */
   getToken(): Promise<string>;
-  /** As the global `fetch`, with the access token for the configured origins. */
+  /**
+   * As the global `fetch`, with the access token for the configured origins. Nothing that was asked for while one user was
+   * signed in is sent as another.
+   */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   signIn(credentials: Credentials): Promise<Session>;
   signUp(credentials: Credentials): Promise<Session>;

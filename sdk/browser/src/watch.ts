@@ -14,8 +14,13 @@ export function createWatch(p: Platform, url: string, hint: () => void): (on: bo
 
   const pause = (ms: number, signal: AbortSignal) =>
     new Promise<void>((go) => {
-      const cancel = p.timer(ms, go);
-      signal.addEventListener("abort", () => (cancel(), go()));
+      const over = () => {
+        cancel();
+        signal.removeEventListener("abort", over);
+        go();
+      };
+      const cancel = p.timer(ms, over);
+      signal.addEventListener("abort", over);
     });
 
   /** Reads until the stream ends. Tells whether it had begun. */
@@ -49,6 +54,7 @@ export function createWatch(p: Platform, url: string, hint: () => void): (on: bo
     } finally {
       cancel();
       abort();
+      signal.removeEventListener("abort", abort);
     }
     return begun;
   }

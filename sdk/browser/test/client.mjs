@@ -68,14 +68,16 @@ export class Client {
     const landing = session && !session.end && !session.unreachable && session.landing > world.now;
     if (state.status === "ended") {
       assert(/^session_(revoked|expired|unknown)$/.test(state.code));
-      assert(!world.current, `ended (${state.code}) while the cookie names a live session`);
+      // True when it was asked: without a signal, nobody can know of a sign-in since.
+      assert(!world.current || world.jarAt >= tab.askedAt, `ended (${state.code}) while the cookie names a live session`);
       // Without signals a tab cannot know of it, and waits for as long as most cookies take.
       if (landing && !world.channels) counts.unsignalled++;
       else assert(!landing, `ended (${state.code}) while the new cookie of ${before} is on its way`);
     } else {
       // True when it was asked; whoever signed in since sends a signal, or the page finds out when it is looked at.
-      // One that knew of no session cannot tell an empty jar from cookies that were kept back.
-      assert(!world.current || world.jarAt >= tab.askedAt || (before === undefined && tab.bare), "signed-out while the cookie names a live session");
+      // One that knew of no session, or heard late of a sign-out, cannot tell an empty jar from cookies that were kept back.
+      const told = before === undefined || world.signals.some(({ type }) => type === "left");
+      assert(!world.current || world.jarAt >= tab.askedAt || (told && tab.bare), "signed-out while the cookie names a live session");
     }
   }
 
@@ -143,6 +145,7 @@ export class Client {
     const { world, counts } = this;
     if (tab.frozen || world.asleep) return;
     const asked = { tab, at: world.now };
+    const { subject } = tab.state.session ?? {};
     this.waiting.add(asked);
     const over = (check) => {
       this.waiting.delete(asked);
@@ -156,6 +159,8 @@ export class Client {
       (token) =>
         over(() => {
           counts.tokens++;
+          const whose = world.tokens.get(token).session.subject;
+          assert.equal(whose, subject ?? whose, "a token of another user than the one who was signed in");
           if (!(world.stops && this.setsClock)) assert(world.tokens.get(token).exp >= world.now - 100, "getToken gave a token that has expired");
         }),
       (error) => over(() => assert.equal(error.name, "CounterfoilError", error.stack)),
@@ -180,9 +185,12 @@ export class Client {
     const epoch = () => world.epochs.get(session?.subject);
     const rights = epoch();
     const same = tab.sid !== undefined && tab.sid === session?.sid && tab.state.status === "signed-in";
+    const { subject } = tab.state.session ?? {};
     tab.session.fetch("/api/hello").then(
       (response) => {
         counts.calls++;
+        const { hello } = response.raw.startsWith("{") ? JSON.parse(response.raw) : {};
+        this.guard(() => assert.equal(hello ?? subject, subject ?? hello, "what one user asked for was done as another"));
         // A refusal may only stand if the session has changed, or rights did twice meanwhile.
         if (this.calm && same && world.current === session && epoch() === rights && !tab.closed) this.guard(() => assert.equal(response.status, 200));
       },
@@ -209,10 +217,7 @@ export class Client {
       for (const t of world.tabs) if (random.chance(0.5)) later(ms, ms + 100, () => t.visible && t.wake("visible"));
     } else if (x < 0.42) {
       tab.freeze();
-      later(1000, 20 * minute, () => {
-        tab.pausedUntil = world.now + 1;
-        tab.thaw();
-      });
+      later(1000, 20 * minute, () => tab.thaw());
     } else if (x < 0.5) {
       if (this.setsClock) world.wallAhead = random.pick([0, 1, -1]) * random.between(0, 60) * minute;
     } else if (x < 0.55) {
@@ -253,7 +258,6 @@ export class Client {
     world.offline = false;
     if (world.asleep) return void world.at(world.asleepUntil + 1, () => this.recover());
     for (const tab of world.tabs) {
-      tab.pausedUntil = world.now + 1;
       tab.thaw();
       tab.show(true);
       tab.wake("online");

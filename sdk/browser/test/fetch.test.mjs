@@ -129,6 +129,20 @@ test("a refresh that was sent before the rights changed is followed by another",
   assert.equal(world.sent.length, 2);
 });
 
+for (const [email, status, sent] of [["bob", 401, 1], ["ada", 200, 2]]) {
+  test(`a request of ada's that is refused after ${email} has signed in`, async () => {
+    const { world, session } = await browser();
+    let refuse;
+    const got = api(world, (_, number) => (number === 1 ? new Promise((go) => (refuse = go)) : undefined));
+    const call = session.fetch("/a", { method: "POST" });
+    await world.run(10);
+    await timed(world, session.signIn({ email, password: "right" }));
+    refuse(problem("token_revoked"));
+    assert.equal((await timed(world, call)).value.status, status);
+    assert.equal(got.length, sent);
+  });
+}
+
 test("a body that is a stream is sent once", async () => {
   const { world, session } = await browser();
   const got = api(world, () => problem("token_stale"));

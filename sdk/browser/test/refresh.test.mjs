@@ -180,6 +180,21 @@ test("a late answer of before a sign-in changes nothing", async () => {
   assert.deepEqual(statuses(tab), ["signed-out", "signed-in"]);
 });
 
+for (const [email, code] of [["bob", "conflict"], ["ada", undefined]]) {
+  test(`whoever waits for a token of ada's while ${email} signs in`, async () => {
+    const { world, tabs } = await browser({ tabs: 2 });
+    tabs[0].show(false);
+    await world.run(2 * minute);
+    world.weather = { hang: 1 };
+    const waiting = [tabs[0].session.getToken(), tabs[0].session.fetch("/a")].map((one) => timed(world, one));
+    world.weather = {};
+    await timed(world, tabs[1].session.signIn({ email, password: "right" }));
+    for (const { error } of await Promise.all(waiting)) assert.equal(error?.code, code);
+    assert.equal(tabs[0].state.session.subject, email);
+    assert.match((await timed(world, tabs[0].session.getToken())).value, /^tok-/);
+  });
+}
+
 test("a step-up in another tab, whose answer is slow, ends nothing here", async () => {
   const { world, tabs } = await browser({ tabs: 2 });
   const [a, b] = tabs;
@@ -267,6 +282,15 @@ test("it tells the truth about activity", async () => {
   assert.equal(told[0], false);
   assert.equal(told[1], false);
   assert.equal(told.filter((active) => active === undefined).length, 2, JSON.stringify(told));
+});
+
+test("a sign-in is activity by itself: the first refresh after it tells of none", async () => {
+  const { world, tab } = await browser({ cookie: false });
+  await timed(world, tab.session.signIn({ email: "ada", password: "right" }));
+  const told = [];
+  answering(world, (_, body) => void told.push(body.active));
+  await world.run(minute);
+  assert.deepEqual(told, [false]);
 });
 
 test("activity is told again when its refresh was lost", async () => {

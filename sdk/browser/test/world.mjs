@@ -259,7 +259,11 @@ export class World {
         if (refresh) tab.refreshing = false;
         call();
       };
-      init.signal?.addEventListener("abort", () => finish(() => fail(new DOMException("aborted", "AbortError"))));
+      let renewed; // the session whose new cookie is on its way
+      init.signal?.addEventListener("abort", () => {
+        if (renewed && !over) renewed.unreachable = true; // what was given up sets no cookie
+        finish(() => fail(new DOMException("aborted", "AbortError")));
+      });
       const lose = () => this.after(random.between(0, 3000), () => this.deliver(tab, () => finish(() => fail(new TypeError("Failed to fetch")))));
       if (this.offline) return lose();
       if (random.chance(w.hang ?? 0)) return;
@@ -278,7 +282,9 @@ export class World {
         else if (url.pathname.startsWith("/auth/")) result = this.serve(url.pathname.slice(5), cookie, body);
         else result = { answer: this.api(new Headers(init.headers)) };
         const session = rotates && result.cookie && this.sessions.get(result.cookie);
-        if (session) session.landing = this.now + down; // the cookie is on its way
+        if (session) session.landing = this.now + down;
+        renewed = session;
+        if (session && over) session.unreachable = true;
         if (!result.answer || lostAnswer || this.asleep) {
           if (session) session.unreachable = true;
           return lose();
@@ -393,6 +399,7 @@ export class Tab {
   thaw() {
     if (!this.frozen) return;
     this.frozen = false;
+    this.pausedUntil = this.world.now + 1;
     // What was due meanwhile comes in no order that could be relied upon.
     const held = this.held.splice(0).map((call) => [this.world.random.next(), call]);
     held.sort((a, b) => a[0] - b[0]);
