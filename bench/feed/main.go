@@ -70,7 +70,7 @@ func parse(args []string) (settings, error) {
 	flags := flag.NewFlagSet("feed", flag.ExitOnError)
 	flags.IntVar(&s.verifiers, "verifiers", 1000, "how many follow the feed")
 	flags.IntVar(&s.processes, "processes", 1, "how many processes hold them")
-	flags.IntVar(&s.serverUse, "processors", 1, "how many processors the server may use (GOMAXPROCS)")
+	flags.IntVar(&s.serverUse, "processors", 1, "how many processors the server may run on")
 	rates := flags.String("rates", "1,100,1000", "revocations a second, by comma")
 	flags.DurationVar(&s.window, "time", 8*time.Second, "length of one measurement")
 	modes := flags.String("modes", "plain,tls", "how verifiers connect, by comma")

@@ -81,7 +81,7 @@ type node struct {
 }
 
 func (b *bench) serve(ctx context.Context, database string, secure bool) (*node, error) {
-	n := &node{database: database, binary: b.binary, secure: secure, options: stage.ServeOptions{Issuer: issuer, Environ: []string{fmt.Sprint("GOMAXPROCS=", b.serverUse)}}}
+	n := &node{database: database, binary: b.binary, secure: secure, options: stage.ServeOptions{Issuer: issuer, Processors: b.serverUse}}
 	if secure {
 		n.trusted = b.pair.certificate
 		n.options.Certificate, n.options.CertificateKey = b.pair.certificateFile, b.pair.keyFile

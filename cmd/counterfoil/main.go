@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"unicode"
@@ -33,6 +34,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "counterfoil: a second signal: ended at once")
 		os.Exit(exitFailed)
 	}()
+	if _, told := os.LookupEnv("GOMAXPROCS"); !told && runtime.GOMAXPROCS(0) < 2 {
+		// With one, everything stands still for as long as SQLite waits for a
+		// disk: Go takes a processor back from a system call only after a while.
+		runtime.GOMAXPROCS(2)
+	}
 	os.Exit(run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 

@@ -93,6 +93,9 @@ func Serve(ctx context.Context, binary, database string, options ServeOptions) (
 	if err != nil {
 		return nil, err
 	}
+	if options.Processors > 0 {
+		command = append(command, "taskset", "--cpu-list", fmt.Sprintf("0-%d", options.Processors-1))
+	}
 	environ := slices.Clone(options.Environ)
 	if options.Profile != "" {
 		environ = append(environ, profileVariable+"="+options.Profile)
@@ -131,6 +134,8 @@ type ServeOptions struct {
 	Issuer    string        // empty: its address
 	APIKey    string        // one that the database has already
 	Environ   []string      // more variables, NAME=value
+	// Processors is how many it may run on; 0: all.
+	Processors int
 	// Certificate and CertificateKey are files, PEM. With them it speaks TLS.
 	Certificate, CertificateKey string
 }
