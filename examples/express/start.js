@@ -22,10 +22,10 @@ execFileSync("go", ["build", "-o", counterfoil, "github.com/counterfoil/counterf
 const authority = spawn(
   counterfoil,
   ["serve", "--listen", "127.0.0.1:0", "--issuer", url, "--database", database, "--trusted-proxies", "127.0.0.1,::1", "--pages-name", "Ship's chandler"],
-  { stdio: ["ignore", "ignore", "pipe"] },
+  { stdio: ["ignore", "ignore", "pipe"], detached: true }, // Ctrl-C is for this process, which tells the others
 );
 const running = [authority];
-const end = () => running.forEach((child) => child.kill());
+const end = () => running.splice(0).forEach((child) => child.kill());
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, end);
 authority.on("exit", end);
 
@@ -34,11 +34,12 @@ authority.stderr.on("data", (text) => {
   process.stderr.write(text);
   said += text;
   const address = /counterfoil is ready.* listen=(http:\S+)/.exec(said)?.[1];
-  if (!address || running.length > 1) return;
+  if (!address || running.length !== 1) return; // not yet, started already, or ended meanwhile
   const key = execFileSync(counterfoil, ["api-key", "create", "--name", "express", "--scope", "sessions", "--scope", "verify", "--database", database], { encoding: "utf8" });
   const express = spawn(process.execPath, [application], {
     cwd: here,
     stdio: ["ignore", "inherit", "inherit"],
+    detached: true,
     env: { ...process.env, COUNTERFOIL_AUTHORITY: address, COUNTERFOIL_ISSUER: url, COUNTERFOIL_API_KEY: key.trim(), PORT: port },
   });
   running.push(express);

@@ -215,7 +215,7 @@ func TestStart(t *testing.T) {
 		t.Fatalf("it did not start: %v\n%s", cmd.Wait(), said.String())
 	}
 
-	ask := func(status int, piece, method, path, body string) {
+	ask := func(status int, piece, method, path, body string) string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
 		if err != nil {
@@ -231,9 +231,16 @@ func TestStart(t *testing.T) {
 		if err != nil || res.StatusCode != status || !strings.Contains(string(text), piece) {
 			t.Errorf("%s %s: %d, %v, want %d and %q in\n%.2000s", method, path, res.StatusCode, err, status, piece, text)
 		}
+		return string(text)
 	}
 	ask(200, "Cloakroom", "GET", "/", "")
-	ask(200, "createSession", "GET", "/src/session.ts", "")
+	source := ask(200, "createSession", "GET", "/src/session.ts", "")
+	// The SDK lies outside of the example's folder: it is served all the same.
+	sdk := regexp.MustCompile(`"(/[^"]*sdk/browser/dist/index\.js[^"]*)"`).FindStringSubmatch(source)
+	if sdk == nil {
+		t.Fatalf("no SDK is imported in\n%s", source)
+	}
+	ask(200, "createCore", "GET", sdk[1], "")
 	ask(401, "credential_missing", "GET", "/api/things", "")
 	ask(201, `"access_token"`, "POST", "/auth/sign-up", `{"email": "ada@example.com", "password": "paper boats on a green river"}`)
 
