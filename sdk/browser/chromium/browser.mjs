@@ -6,7 +6,7 @@ import { join } from "node:path";
 const need = createRequire(join(process.env.COUNTERFOIL_TEST_NODE_MODULES, "package.json"));
 const { chromium } = need("playwright-core");
 const [control, key] = process.argv.slice(2);
-const patience = 20_000; // for what is true in a moment on a machine that has nothing else to do
+const patience = 60_000; // for what is true in a moment on a machine that has nothing else to do
 
 export const password = "paper boats on a green river";
 export const jwt = /eyJ[\w-]+\.[\w-]+\.[\w-]+/g;
@@ -111,13 +111,17 @@ export class Site {
     return { signOut: (body) => call("/sign-out", body, grant.session_token), sid: grant.session.sid };
   }
 
-  /** A profile; `clock` gives its pages a clock that the case moves, with what they are wrong by in seconds. */
-  async profile({ clock } = {}) {
+  /**
+   * A profile; `clock` gives its pages a clock that the case moves, with what they are wrong by in seconds; `without` names
+   * what the browser does not have.
+   */
+  async profile({ clock, without = [] } = {}) {
     const context = await this.browser.newContext();
     context.setDefaultTimeout(patience);
     const profile = new Profile(this, context);
     this.profiles.push(profile);
     await context.addInitScript(spy);
+    await context.addInitScript(lack, without);
     if (clock !== undefined) await context.clock.install({ time: Date.now() + clock * 1000 });
     context.on("response", (response) => profile.heard(response));
     context.on("weberror", (error) => profile.faults.push(`script: ${error.error().message}`));
@@ -166,6 +170,14 @@ function spy() {
   addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 }
 
+/** Runs in each page before its scripts. */
+function lack(names) {
+  for (const name of names) {
+    if (name in navigator) Object.defineProperty(navigator, name, { value: undefined });
+    else delete globalThis[name];
+  }
+}
+
 /** A user's browser with its cookies. */
 class Profile {
   faults = [];
@@ -185,6 +197,7 @@ class Profile {
 
   async tab({ page = "home.html", ...options } = {}) {
     delete options.clock;
+    delete options.without;
     const tab = new Tab(this, await this.context.newPage());
     this.tabs.push(tab);
     await tab.open(page, options);
@@ -220,6 +233,7 @@ class Profile {
       const { signals, history, markup, violations, ...stores } = found;
       assert.deepEqual(stores, { local: {}, session: {}, databases: [], caches: [], cookie: "" });
       assert.deepEqual(violations, [], "the page's policy was violated");
+      for (const signal of signals) assert.deepEqual(Object.keys(JSON.parse(signal)).filter((name) => !["type", "sid", "ms"].includes(name)), [], `tabs were told ${signal}`);
       const text = JSON.stringify([signals, history, markup]);
       assert.doesNotMatch(text, jwt, "a token lies about");
       assert.doesNotMatch(text, /cf_st_/, "a session token lies about");

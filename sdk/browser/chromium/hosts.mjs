@@ -65,6 +65,9 @@ export default (cases) => {
     assert.deepEqual(answers, ["TypeError", "TypeError", "TypeError"]);
     assert.deepEqual((await site.log("/auth")).slice(-3).map(({ status }) => status), [403, 200, 403]); // what was read in vain is not to be read
     await page.close();
+    const { faults } = tab.profile;
+    assert.ok(faults.length > 0 && faults.every((fault) => /blocked by CORS policy/.test(fault)), faults.join("\n"));
+    faults.length = 0;
     await tab.shows(/^signed in/);
     assert.ok((await tab.token()).sub === tab.subject);
     await tab.page.reload();

@@ -45,10 +45,11 @@ export default (cases) => {
   });
 
   cases("the first user's refresh in one tab, while the second signs in in another", async (site) => {
-    const { tab, ada } = await underWay(site);
+    const tab = await site.signedIn("ada@example.com", { clock: 0 });
+    const ada = tab.subject;
     const other = await tab.profile.tab();
-    await site.held(); // the first refresh of the new tab; what follows is answered
-    await site.faults({ path: "/auth/refresh", do: "hold", times: 1 });
+    await other.shows(/^signed in/);
+    await site.faults({ path: "/auth/refresh", do: "hold", times: 2 });
     await tab.profile.pass(50);
     await site.held(2);
     const grace = await other.signUp("grace@example.com");
@@ -75,6 +76,22 @@ export default (cases) => {
     assert.deepEqual(bearers, [ada]);
     await tab.works(grace);
     assert.match(await tab.who(), new RegExp(grace));
+  });
+
+  cases("a call of the first user that waits for its token is not sent as the second", async (site) => {
+    const tab = await site.signedIn("ada@example.com", { clock: 0 });
+    const other = await tab.profile.tab();
+    await other.shows(/^signed in/);
+    await site.faults({ path: "/auth/refresh", do: "hold", times: 2 });
+    await tab.profile.pass(70);
+    await site.held(2);
+    const call = tab.call("/api/me", { method: "POST" });
+    const grace = await other.signUp("grace@example.com");
+    assert.deepEqual((await call).code, "conflict");
+    assert.equal(await site.count("/api/me"), 0, "what Ada had asked for was done as Grace");
+    await site.release();
+    await tab.shows(new RegExp(grace));
+    await tab.works(grace);
   });
 
   cases("a session that was replaced in another window of the browser does not end the new one", async (site) => {
