@@ -34,5 +34,6 @@ func (a *Authority) Reauthenticated(ctx context.Context, r *http.Request, s Sess
 	if err != nil {
 		return nil, a.storeError("step up", err)
 	}
+	a.watches.replaced(s.ID)
 	return a.Regrant(ctx, r, s, secret)
 }

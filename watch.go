@@ -3,6 +3,7 @@ package counterfoil
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,7 @@ type SessionWatch struct {
 	authority *Authority
 	sid       string
 	subject   string
+	secret    opaque.Hash   // of the session token that it was opened with
 	epoch     atomic.Int64  // of the subject, as the last look found it
 	bell      chan struct{} // something was revoked that may concern the session
 
@@ -62,7 +64,7 @@ func (a *Authority) WatchSession(ctx context.Context, s Session) (*SessionWatch,
 	if !opaque.IsSelector(s.ID) {
 		return nil, &EndedError{Err: ErrSessionUnknown}
 	}
-	w := &SessionWatch{authority: a, sid: s.ID, subject: s.Subject, bell: make(chan struct{}, 1)}
+	w := &SessionWatch{authority: a, sid: s.ID, subject: s.Subject, secret: s.SecretHash, bell: make(chan struct{}, 1)}
 	if err := a.watches.add(w); err != nil {
 		return nil, err
 	}
@@ -85,7 +87,8 @@ func (w *SessionWatch) Epoch() int64 { return w.epoch.Load() }
 // Wait returns nil when the subject's rights have changed, so that the access
 // token is to be refreshed, and an [*EndedError] when the session has ended,
 // which is the last word. Otherwise the error of ctx, or [verify.ErrUnavailable]
-// once the authority is closed. Nothing that happens between two calls is missed.
+// once the authority is closed or the session token was replaced, as a step-up
+// does: then watch again, with the present token. Nothing that happens between two calls is missed.
 func (w *SessionWatch) Wait(ctx context.Context) error {
 	for {
 		timer := time.NewTimer(min(max(w.due.Sub(w.authority.now()), 0), watchNap))
@@ -141,6 +144,10 @@ func (w *SessionWatch) look(ctx context.Context) (failed bool, err error) {
 	}
 	if err := snap.ended(); err != nil {
 		return false, err
+	}
+	if snap.Session.SecretHash != w.secret {
+		// The session goes on, with another token: whoever has it watches anew.
+		return false, fmt.Errorf("%w: the session token was replaced", verify.ErrUnavailable)
 	}
 	w.again = 0
 	w.epoch.Store(max(snap.Subject.Epoch, w.Epoch()))
@@ -214,6 +221,15 @@ func (s *sessionWatches) remove(w *SessionWatch) {
 	}
 	if delete(s.subjects[w.subject], w); len(s.subjects[w.subject]) == 0 {
 		delete(s.subjects, w.subject)
+	}
+}
+
+// replaced rings for the watches of a session whose token was replaced.
+func (s *sessionWatches) replaced(sid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.sessions[sid] {
+		w.ring()
 	}
 }
 

@@ -346,3 +346,23 @@ func TestAWatchHearsOfOtherNodes(t *testing.T) {
 		}
 	})
 }
+
+// A watch ends with the session token that it was opened with, without calling
+// the session ended: whoever had the old token learns nothing any more.
+func TestAWatchEndsWithItsSessionToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := memory(t)
+		defer a.Close()
+		g := signIn(t, a, "alice")
+		w := watch(t, a, g)
+		up, err := a.Reauthenticated(t.Context(), nil, g.Session, []string{"pwd"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = w.Wait(t.Context())
+		if ended := (*counterfoil.EndedError)(nil); !errors.Is(err, verify.ErrUnavailable) || errors.As(err, &ended) {
+			t.Errorf("the token was replaced: %v", err)
+		}
+		quiet(t, watch(t, a, up), time.Minute)
+	})
+}

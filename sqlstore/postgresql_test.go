@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"testing"
 	"time"
 
@@ -345,5 +346,49 @@ func TestServerClock(t *testing.T) {
 	}
 	if until := ended.Revocations[0].Until; !until.Equal(ended.Session.End.At.Add(time.Minute)) {
 		t.Errorf("until %v", until)
+	}
+}
+
+// A migration that has to wait for somebody's long transaction does not make
+// everybody else wait with it.
+func TestAMigrationStandsInNobodysWay(t *testing.T) {
+	db := postgresDB(t, nil)
+	first, err := fs.ReadFile(sqlstore.PostgreSQLMigrations(), "0001_first.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, db, string(first))
+	long, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer long.Rollback() // nothing is left of it after the commit below
+	mustExec(t, long, `SELECT FROM counterfoil_sessions`)
+	migrated := make(chan error, 1)
+	go func() { migrated <- sqlstore.PostgreSQL(db).Open(context.Background()) }()
+	blocked := func() (n int) {
+		err := db.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for blocked() == 0 {
+		select {
+		case err := <-migrated:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, `SELECT FROM counterfoil_sessions`); err != nil {
+		t.Fatalf("a reader beside a migration that waits: %v", err)
+	}
+	if err := long.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Errorf("once the way is free: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"time"
 )
 
 //go:embed migrations
@@ -201,15 +202,51 @@ func (s *Store) open(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return s.engine.tx(ctx, func(on runner) error {
-		if s.dialect == postgresql {
-			err := each(ctx, on, func(*row) error { return nil }, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, s.settings.prefix+"schema")
-			if err != nil {
-				return err
-			}
-		}
-		return s.apply(ctx, on)
+	return s.unhurried(ctx, func() error {
+		return s.engine.tx(ctx, func(on runner) error { return s.migrateIn(ctx, on) })
 	})
+}
+
+const (
+	// migrationLock is how long a migration stands in the way of everybody
+	// else: who asks for a table after it waits until it has it, and it waits
+	// for the longest transaction there is.
+	migrationLock = 2 * time.Second
+	// migrationPause lets them through before it is tried again.
+	migrationPause = time.Second
+)
+
+// unhurried tries again while PostgreSQL does not give a lock in time.
+func (s *Store) unhurried(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		if s.dialect != postgresql || sqlState(err) != lockNotAvailable {
+			return err
+		}
+		pause := time.NewTimer(migrationPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return fmt.Errorf("a transaction of somebody else holds the tables: %w", err)
+		case <-pause.C:
+		}
+	}
+}
+
+const lockNotAvailable = "55P03"
+
+// migrateIn migrates in a transaction, after who does so elsewhere.
+func (s *Store) migrateIn(ctx context.Context, on runner) error {
+	if s.dialect == postgresql {
+		err := each(ctx, on, func(*row) error { return nil }, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, s.settings.prefix+"schema")
+		if err != nil {
+			return err
+		}
+		if _, err := on.exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, migrationLock.Milliseconds())); err != nil {
+			return err
+		}
+	}
+	return s.apply(ctx, on)
 }
 
 func (s *Store) checkPostgreSQL(ctx context.Context) error {
