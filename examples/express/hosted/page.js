@@ -50,7 +50,7 @@ function show(state) {
   const away = ["ended", "signed-out"].includes(state.status) || ["credential_missing", "proof_required"].includes(state.code);
   element("later").textContent = state.status === "refreshing-later" ? "Not connected. It is tried again." : "";
   element("door").hidden = !away;
-  element("shop").hidden = away || !here;
+  element("shop").hidden = away || state.status === "starting";
   element("why").textContent = state.status === "ended" ? why(state) : "";
   if (away) {
     shown = undefined;
@@ -58,6 +58,7 @@ function show(state) {
   } else if (here !== shown) {
     shown = here;
     element("sid").textContent = here;
+    element("orders").replaceChildren(); // of who was here before
     run(async () => {
       await call("GET", "/api/orders");
       if (repeat === "pay" && !repeated) await pay().finally(() => { repeated = true; });

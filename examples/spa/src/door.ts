@@ -1,7 +1,7 @@
 // Sign-in and sign-up, by passkey or password, and why one was signed out.
-import type { State } from "@counterfoil/browser";
+import { CounterfoilError, type State } from "@counterfoil/browser";
 import { autofillSupported, passkeysSupported, signInWithPasskey, signUpWithPasskey } from "@counterfoil/browser/passkeys";
-import { begin, element, field } from "./page.js";
+import { begin, element, field, sentence } from "./page.js";
 import { session } from "./session.js";
 
 const form = element<HTMLFormElement>("door-form");
@@ -72,7 +72,8 @@ async function offerPasskeys(): Promise<void> {
   if (!(await autofillSupported())) return;
   try {
     await signInWithPasskey(session, { autofill: true });
-  } catch {
-    // Another way was taken, or none was at hand: the form is still there.
+  } catch (error) {
+    // Mostly another way was taken, or none was at hand: the form is still there.
+    if (error instanceof CounterfoilError && error.code === "invalid_credentials") fault.textContent = sentence(error);
   }
 }

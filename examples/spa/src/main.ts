@@ -32,6 +32,7 @@ function somebody(sid: string): void {
   element("door").hidden = true;
   element("room").hidden = false;
   element("sid").textContent = sid;
+  element("things").replaceChildren(); // of who was here before
   showThings();
   begin(element("devices-said"), element("end-others"), showDevices);
 }

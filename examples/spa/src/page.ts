@@ -32,7 +32,7 @@ export function sentence(error: unknown): string {
   if (!(error instanceof CounterfoilError)) return "Something went wrong here. Try again in a moment.";
   switch (error.code) {
     case "invalid_credentials":
-      return "The e-mail address or the password is not right.";
+      return "That is not right. Try again, or take the other way.";
     case "conflict":
       return "There is an account with this address already.";
     case "invalid_request":

@@ -27,7 +27,7 @@ await story(async (open) => {
   await page.fill("#door [name=email]", email);
   await page.fill("#door [name=password]", "something else entirely");
   await page.click("#door button.main");
-  await says(page, /The e-mail address or the password is not right/);
+  await says(page, /That is not right/);
   await page.click("text=Create an account");
   await page.fill("#door [name=password]", word);
   await page.click("text=Create the account");
@@ -76,7 +76,7 @@ await story(async (open) => {
   await page.click("#collect");
   await page.fill("#step-up [name=password]", "something else entirely");
   await page.click("#step-up-password button");
-  await says(page, /is not right/, "#step-up");
+  await says(page, /That is not right/, "#step-up");
   await page.fill("#step-up [name=password]", word);
   await page.click("#step-up-password button");
   await says(page, /Nothing is here yet/, "#things");
