@@ -39,16 +39,6 @@ func checkNode(version string) error {
 	return nil
 }
 
-// nodeIsAtLeast reports whether Node is of that version or a newer one.
-func nodeIsAtLeast(major, minor int) bool {
-	out, err := exec.Command("node", "--version").Output()
-	var x, y int
-	if err == nil {
-		_, err = fmt.Sscanf(string(out), "v%d.%d", &x, &y)
-	}
-	return err == nil && (x > major || x == major && y >= minor)
-}
-
 // installNodeModules runs npm ci in dir, unless node_modules is already what
 // the lock file says. Three attempts: registries have bad moments.
 func installNodeModules(ctx context.Context, dir string, log io.Writer) error {

@@ -87,13 +87,11 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(log, "node      %s\n", node)
-	if nodeIsAtLeast(20, 19) { // Vite wants it; without, the tests of the example are skipped
-		spa := filepath.Join(root, "examples", "spa")
-		if err := installNodeModules(ctx, spa, log); err != nil {
-			return err
-		}
-		fmt.Fprintf(log, "vite      %s\n", spa)
+	spa := filepath.Join(root, "examples", "spa")
+	if err := installNodeModules(ctx, spa, log); err != nil {
+		return err
 	}
+	fmt.Fprintf(log, "vite      %s\n", spa)
 
 	e.vars = []string{
 		All + "=1",
