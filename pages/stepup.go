@@ -28,6 +28,8 @@ type stepUpPage struct {
 	Repeat  string
 	Repeats bool
 	Lost    bool // what was sent cannot be carried along
+	// Subject is whose form it is.
+	Subject string
 	// The ways in which this user can prove it.
 	Password, Passkey bool
 }
@@ -51,6 +53,7 @@ func (v *visit) stepUpForm(data *view, page *stepUpPage) error {
 		page.Shown = target
 	}
 	page.Shown, _, _ = strings.Cut(page.Shown, "?")
+	page.Subject = v.session.Subject
 	data.Data = page
 	return v.show("step-up", data)
 }
@@ -58,6 +61,9 @@ func (v *visit) stepUpForm(data *view, page *stepUpPage) error {
 func (v *visit) stepUp() error {
 	if v.form == nil {
 		return v.blocked()
+	}
+	if v.form.Has("repeat") && v.form.Get("subject") != v.session.Subject {
+		return errOtherUser
 	}
 	grant, err := v.prove()
 	switch {
@@ -78,6 +84,13 @@ func (v *visit) stepUp() error {
 		return v.repeat(v.form.Get("next"), v.form.Get("repeat"))
 	}
 	return v.redirect(v.next())
+}
+
+// errOtherUser is for a blocked form whose user has gone: it is not sent as
+// another one, who signed in in this browser while the step-up was open.
+var errOtherUser = &faultError{
+	status: http.StatusConflict, title: "Not done",
+	text: "Somebody else has signed in in this browser since. What was sent before that was not done.",
 }
 
 // prove checks the credential of the form.

@@ -77,7 +77,7 @@ func TestStepUpWhatCannotBeCarried(t *testing.T) {
 	}
 	// A form may not be sent anywhere else, whatever our own form says.
 	for _, next := range []string{"//evil.example/", "https://evil.example/", "sign-in", "step-up", "javascript:alert(1)"} {
-		p := b.still().post("/account/step-up", form("password", word, "repeat", "a=b", "next", next)).is(http.StatusSeeOther)
+		p := b.still().post("/account/step-up", form("password", word, "repeat", "a=b", "subject", b.session().Subject, "next", next)).is(http.StatusSeeOther)
 		if got := p.header.Get("Location"); got != "devices" {
 			t.Errorf("next %q leads to %q", next, got)
 		}
@@ -132,4 +132,24 @@ func TestFormAfterTheEnd(t *testing.T) {
 		t.Errorf("leads to %s", got)
 	}
 	open.submit("step-up", "password", word).is(200, "You are signed out", "by those who run this service")
+}
+
+// What one user had sent is not sent again as another, who signed in in this
+// browser while the step-up was open.
+func TestFormOfAnotherUser(t *testing.T) {
+	a := setup(t)
+	a.signedUp("eve@example.com")
+	b := a.signedUp(ada)
+	a.later(20 * time.Minute)
+	open := b.do(http.MethodPost, "/pay?to=bob", "a=b").is(401, "waits here")
+	b.post("/account/sign-in", form("email", "eve@example.com", "password", word)).is(200, "Your devices")
+	before := b.cookie(cookie).Value
+	open.submit("step-up", "password", word).is(http.StatusConflict, "Somebody else has signed in").isNot("/pay")
+	if b.cookie(cookie).Value != before {
+		t.Error("the proof was taken")
+	}
+
+	// The same user in a new session may go on.
+	b.post("/account/sign-in", form("email", ada, "password", word)).is(200, "Your devices")
+	open.submit("step-up", "password", word).is(200, "What you had sent goes on now.").forms("/pay?to=bob")
 }
