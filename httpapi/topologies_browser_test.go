@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,15 +26,15 @@ import (
 // hosts is a server of several hosts, as browsers see them.
 type hosts struct {
 	port   string
-	key    string // that browsers are to trust
-	byName map[string]http.Handler
+	key    string   // that browsers are to trust
+	byName sync.Map // name -> http.Handler
 }
 
 // startHosts listens. Handlers are added before the first request.
 func startHosts(t *testing.T) *hosts {
 	t.Helper()
 	cert, key := selfSigned(t, "*.example.test", "evil.test", "*.example.test.evil.test")
-	h := &hosts{key: key, byName: make(map[string]http.Handler)}
+	h := &hosts{key: key}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -44,8 +45,8 @@ func startHosts(t *testing.T) *hosts {
 	}
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, _, _ := strings.Cut(r.Host, ":")
-		if serve, ok := h.byName[name]; ok {
-			serve.ServeHTTP(w, r)
+		if serve, ok := h.byName.Load(name); ok {
+			serve.(http.Handler).ServeHTTP(w, r)
 			return
 		}
 		blank(w, r)
@@ -132,7 +133,7 @@ func TestOneHostInChromium(t *testing.T) {
 			return nil
 		},
 	}))
-	h.byName["app.example.test"] = app
+	h.byName.Store("app.example.test", app)
 	h.story(t, h.url("app.example.test")+"/auth")
 	if n := shared.Load(); n > 0 {
 		t.Errorf("%d headers of CORS where all is one origin", n)
@@ -148,7 +149,7 @@ func TestTwoHostsInChromium(t *testing.T) {
 	friend := h.url("app.example.test")
 	auth := httpapi.Handler(s.auth, httpapi.WithDirectory(s.users), httpapi.WithOrigins(friend))
 	var named, others, withCookie, refused atomic.Int64
-	h.byName["auth.example.test"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h.byName.Store("auth.example.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		auth.ServeHTTP(w, r)
 		// SEC-100: never reflected, never a wildcard.
 		allowed, from := w.Header().Get("Access-Control-Allow-Origin"), r.Header.Get("Origin")
@@ -172,8 +173,8 @@ func TestTwoHostsInChromium(t *testing.T) {
 				refused.Add(1)
 			}
 		}
-	})
-	h.byName["app.example.test"] = h.shop(t, s)
+	}))
+	h.byName.Store("app.example.test", h.shop(t, s))
 	h.story(t, h.url("auth.example.test")+"/v1/auth")
 	if named.Load() < 10 || others.Load() < 20 || refused.Load() < 10 {
 		t.Errorf("%d requests of the named origin, %d of others, %d of them refused: the story told less than it should", named.Load(), others.Load(), refused.Load())

@@ -87,6 +87,11 @@ func TestNativeApplication(t *testing.T) {
 	if status, old := post(t, client, api+"/refresh", token, struct{}{}); status != 401 || old["code"] != "session_unknown" {
 		t.Errorf("the token before the step-up: %d %v", status, old)
 	}
+	if name, data := stream.next(); name != "" {
+		t.Errorf("a stream opened with the token before the step-up goes on: %s %v", name, data)
+	}
+	stream = openStream(t, client, server.URL, "Authorization", "Bearer "+next)
+	stream.wants("hello")
 	if status, _ := post(t, client, api+"/sign-out", next, struct{}{}); status != 204 {
 		t.Errorf("sign-out: %d", status)
 	}
