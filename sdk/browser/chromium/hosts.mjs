@@ -21,6 +21,12 @@ export default (cases) => {
     });
   }
 
+  cases("a relative address belongs to where the page is by now", async (site) => {
+    const tab = await site.signedIn("ada@example.com");
+    await tab.page.evaluate(() => history.pushState(null, "", "/api/basket"));
+    assert.deepEqual((await tab.call("me")).body?.subject, tab.subject);
+  });
+
   cases("app. and auth. on one site, over TLS: cookies travel, scripts never see them", { Hosts: true }, async (site) => {
     const auth = site.url.replace("app.", "auth.");
     const api = site.url.replace("app.", "api.");

@@ -2,12 +2,13 @@ import type { Platform, Wake } from "./platform.js";
 
 /** The browser: a page or a worker. */
 export function browser(authority: string): Platform {
-  const page = typeof document === "object" ? document : undefined;
+  const page = globalThis.document as Document | undefined; // workers have none
   const locks = (navigator as Navigator & { locks?: LockManager }).locks;
   let channel: BroadcastChannel | undefined;
   return {
     fetch: (input, init) => fetch(input, init),
     base: location.href,
+    baseURI: () => page?.baseURI ?? location.href,
     mono: () => performance.now(),
     wall: () => Date.now(),
     random: () => Math.random(),

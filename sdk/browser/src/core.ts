@@ -141,7 +141,7 @@ export function createCore(p: Platform, options: Options = {}): BrowserSession {
       options,
       (refused) =>
         token(refused).catch((error: unknown) => {
-          if (/^(signed-out|ended)$/.test(machine.state.status)) return undefined;
+          if (machine.over()) return undefined;
           throw error;
         }),
       () => machine.count,

@@ -26,7 +26,7 @@ export function createFetch(p: Platform, { origins: given, onStepUp }: Options, 
 
   return async (input, init) => {
     const request = typeof input === "object" && "headers" in input ? input : undefined;
-    const url = new URL(request ? request.url : String(input), p.base);
+    const url = new URL(request ? request.url : String(input), p.baseURI());
     const headers = new Headers(init?.headers ?? request?.headers);
     if (!origins.includes(url.origin) || headers.has("Authorization")) return p.fetch(input, init);
     const once = typeof ReadableStream === "function" && init?.body instanceof ReadableStream;

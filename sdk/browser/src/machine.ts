@@ -294,6 +294,8 @@ export function createMachine(p: Pick<Platform, "mono" | "wall" | "random" | "ti
     get skew() {
       return skew;
     },
+    /** Nobody is signed in, as far as is known. */
+    over,
     now,
     step,
 

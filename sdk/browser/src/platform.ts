@@ -7,8 +7,10 @@ export type Wake = "online" | "visible" | "focus" | "back" | "resume";
  */
 export interface Platform {
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
-  /** The address that relative ones belong to. */
+  /** The page's own address, which the authority's and the default of `origins` belong to. */
   readonly base: string;
+  /** What fetch takes relative addresses for, as it is now: pages change their address, and may have a base element. */
+  baseURI(): string;
   /** Milliseconds that only grow; may stand still while the machine sleeps. */
   mono(): number;
   /** Milliseconds since 1970; may jump. */

@@ -87,6 +87,7 @@ export function platform(base, jar, tabs = []) {
   tabs.push(own);
   return {
     base,
+    baseURI: () => base,
     fetch: jar.fetch,
     mono: () => performance.now(),
     wall: () => Date.now(),

@@ -51,6 +51,20 @@ test("the page's own origin is the default; an Authorization of the caller's sta
   assert.equal(got[2].token, null);
 });
 
+test("a relative address is what it is to fetch at that moment; where the token goes does not follow the base", async () => {
+  const { world, tab, session } = await browser();
+  const got = api(world, () => json(200, {}));
+  for (const [base, url] of [
+    ["https://app.example/shop/basket", "https://app.example/shop/orders"],
+    ["https://cdn.example/files/", "https://cdn.example/files/orders"],
+  ]) {
+    tab.base = base;
+    await timed(world, session.fetch("orders"));
+    assert.equal(new URL(got.at(-1).url, base).href, url);
+    assert.equal(got.at(-1).token !== null, url.startsWith("https://app.example/"), base);
+  }
+});
+
 test("headers and options of the caller arrive", async () => {
   const { world, session } = await browser();
   const got = api(world, () => json(200, {}));

@@ -317,6 +317,7 @@ export function settle() {
 
 /** One tab. `platform` is what createCore takes. */
 export class Tab {
+  base = "https://app.example/start";
   frozen = false;
   closed = false;
   visible = true;
@@ -331,6 +332,7 @@ export class Tab {
     const tab = this;
     this.platform = {
       base: "https://app.example/start",
+      baseURI: () => tab.base,
       fetch: (input, init) => world.request(tab, input, init),
       mono: () => world.mono(),
       wall: () => world.wall(),
