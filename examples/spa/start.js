@@ -3,9 +3,10 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 
-const root = import.meta.dirname;
+const root = fileURLToPath(new URL(".", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "spa-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const program = join(folder, process.platform === "win32" ? "server.exe" : "server");
