@@ -65,7 +65,7 @@ func (v *visit) reset() error {
 		return v.again(err, v.resetForm)
 	}
 	v.note("password_reset")
-	return v.redirect("sign-in")
+	return v.redirect("sign-in#") // or the browser would keep the code behind the #
 }
 
 // resetToken is the code that somebody pasted, alone or with the link around it.

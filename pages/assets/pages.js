@@ -9,12 +9,14 @@ for (const form of find("form[data-go]")) HTMLFormElement.prototype.submit.call(
 
 // The code of a reset link stands behind the #, where no server sees it.
 for (const form of find("form[data-reset]")) {
-  const code = decodeURIComponent(location.hash.slice(1));
+  const code = location.hash.slice(1);
   if (!/^cf_pr_\w+$/.test(code)) continue;
   form.elements.token.value = code;
   find(".token", form)[0].hidden = true;
   history.replaceState(null, "", location.pathname);
   form.elements.new.focus();
+  // It comes back behind the # when the password is not taken.
+  form.addEventListener("submit", () => { form.action = `${form.getAttribute("action")}#${code}`; });
 }
 
 for (const label of find(".secret")) {

@@ -240,9 +240,16 @@ async function main(browser) {
   await page.waitForFunction(() => location.hash === "");
   assert.ok(!await page.locator("[name=token]").isVisible());
   await keepsTokens(laptop);
+  await page.fill("[name=new]", "password1234password1234");
+  await page.click("text=Set the password");
+  await says(page, /too easy to guess/);
+  await page.waitForFunction(() => location.hash === "");
+  assert.ok(!await page.locator("[name=token]").isVisible(), "the link does for a second try");
+  await keepsTokens(laptop);
   await page.fill("[name=new]", other);
   await page.click("text=Set the password");
   await says(page, /The new password is set/);
+  assert.ok(!page.url().includes("cf_pr_"));
   await seen(page, "reset-password-done");
   await page.goto(`${account}/no/such/page`);
   await says(page, /There is no page at this address/);
