@@ -170,6 +170,7 @@ export class Client {
   /** How long the tab did not run since then, sleep and freezing included. */
   pauses(tab, asked) {
     const { world } = this;
+    if (tab.frozen) return Infinity; // it is closed as it stands
     return (tab.pausedUntil ?? 0) > asked.at ? Infinity : world.sleptAt > asked.at ? Infinity : 0;
   }
 
@@ -270,7 +271,7 @@ export class Client {
   /** One event; false when the life is over and was right. */
   next() {
     const { world } = this;
-    if (this.broken) throw this.broken;
+    if (this.broken ?? this.world.broken) throw this.broken ?? this.world.broken;
     if (world.step(this.over)) return true;
     this.judge();
     for (const tab of [...world.tabs]) tab.close();
