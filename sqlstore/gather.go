@@ -35,7 +35,8 @@ type gather struct {
 const (
 	// gatherMost keeps a statement short, so that it is nothing to wait for.
 	gatherMost = 64
-	// gatherTimeout is when a statement is given up that nobody else ends.
+	// gatherTimeout bounds a statement, and a question with those before it:
+	// behind a database that is silent they would wait one after the other.
 	gatherTimeout = 10 * time.Second
 )
 
@@ -62,6 +63,8 @@ func (g *gather) ask(ctx context.Context, sid string) (snap counterfoil.Snapshot
 		// PostgreSQL would refuse the statement, and others with it.
 		return snap, own, counterfoil.ErrNotFound
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, gatherTimeout, errGatherTimeout)
+	defer cancel()
 	q := &question{sid: sid, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, q)
@@ -77,6 +80,9 @@ func (g *gather) ask(ctx context.Context, sid string) (snap counterfoil.Snapshot
 	case <-q.done:
 	case <-ctx.Done():
 		g.leave(q)
+		if cause := context.Cause(ctx); errors.Is(cause, errGatherTimeout) {
+			return snap, own, cause
+		}
 		return snap, own, ctx.Err()
 	}
 	if q.err == nil && !q.found {
@@ -112,7 +118,7 @@ func (g *gather) lane() {
 			cancel()
 			return
 		}
-		err := g.read(ctx, questions)
+		err := g.try(ctx, questions)
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = context.Cause(ctx)
 		}
@@ -124,6 +130,16 @@ func (g *gather) lane() {
 			close(q.done)
 		}
 	}
+}
+
+// try is read in a goroutine that is nobody's: a panic there would end the process.
+func (g *gather) try(ctx context.Context, questions []*question) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: reading sessions panicked: %v", counterfoil.ErrStoreUnavailable, p)
+		}
+	}()
+	return g.read(ctx, questions)
 }
 
 var errGatherTimeout = fmt.Errorf("%w: no answer within %s", counterfoil.ErrStoreUnavailable, gatherTimeout)

@@ -203,3 +203,30 @@ func TestGatherFailures(t *testing.T) {
 		}
 	})
 }
+
+// A silent database holds each question up once, not once for each statement
+// before it; and a panic fails those who asked, not the process.
+func TestGatherOutages(t *testing.T) {
+	gatherTest(t, func(g *gather, sent <-chan statement) {
+		start := time.Now()
+		var answers []<-chan error
+		for range testLanes + 3*gatherMost {
+			answers = append(answers, ask(context.Background(), g, "a"))
+			synctest.Wait()
+		}
+		for _, answer := range answers {
+			if err := <-answer; !errors.Is(err, counterfoil.ErrStoreUnavailable) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		if waited := time.Since(start); waited != gatherTimeout {
+			t.Errorf("the last waited %s", waited)
+		}
+		read := g.read
+		g.read = func(context.Context, []*question) error { panic("a driver's mistake") }
+		if err := <-ask(context.Background(), g, "a"); !errors.Is(err, counterfoil.ErrStoreUnavailable) {
+			t.Errorf("a panic: %v", err)
+		}
+		g.read = read
+	})
+}
