@@ -127,22 +127,7 @@ func checkPackage(t *testing.T, dir string) {
 	if manifest.License != "Apache-2.0" || manifest.SideEffects == nil || *manifest.SideEffects || len(manifest.Dependencies) != 1 || manifest.Dependencies["jose"] == "" {
 		t.Errorf("package.json: %s", data)
 	}
-	for name := range manifest.Scripts {
-		if strings.Contains(name, "install") || name == "prepare" {
-			t.Errorf("the script %s runs on machines of others", name)
-		}
-	}
-	var packs []struct{ Files []struct{ Path string } }
-	if err := json.Unmarshal(run(t, dir, nil, "npm", "pack", "--dry-run", "--json", "--ignore-scripts", "--offline"), &packs); err != nil || len(packs) != 1 {
-		t.Fatalf("npm pack: %v, %d packages", err, len(packs))
-	}
-	var packed []string
-	for _, f := range packs[0].Files {
-		packed = append(packed, "./"+f.Path)
-		if !regexp.MustCompile(`^(LICENSE|README\.md|package\.json|dist/[a-z]+\.(js|d\.ts))$`).MatchString(f.Path) {
-			t.Errorf("%s would be published", f.Path)
-		}
-	}
+	packed := packed(t, dir, manifest.Scripts)
 	for _, name := range []string{"./LICENSE", "./README.md"} {
 		if !slices.Contains(packed, name) {
 			t.Errorf("%s would not be published", name)
@@ -181,4 +166,26 @@ func takePrograms(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// packed is what npm would publish, as "./" and a path: built code, its types
+// and texts, and no script that runs where the package is installed.
+func packed(t *testing.T, dir string, scripts map[string]string) (files []string) {
+	t.Helper()
+	for name := range scripts {
+		if strings.Contains(name, "install") || name == "prepare" {
+			t.Errorf("the script %s runs on machines of others", name)
+		}
+	}
+	var packs []struct{ Files []struct{ Path string } }
+	if err := json.Unmarshal(run(t, dir, nil, "npm", "pack", "--dry-run", "--json", "--ignore-scripts", "--offline"), &packs); err != nil || len(packs) != 1 {
+		t.Fatalf("npm pack: %v, %d packages", err, len(packs))
+	}
+	for _, f := range packs[0].Files {
+		files = append(files, "./"+f.Path)
+		if !regexp.MustCompile(`^(LICENSE|README\.md|package\.json|dist/[a-z]+\.(js|d\.ts))$`).MatchString(f.Path) {
+			t.Errorf("%s would be published", f.Path)
+		}
+	}
+	return files
 }
