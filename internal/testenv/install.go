@@ -36,6 +36,7 @@ func needs() []need {
 		{"npm", []string{"npm"}, onPath("npm")},
 		{"nginx", []string{"nginx"}, func() error { _, err := findNginx(); return err }},
 		{"Caddy", []string{"caddy"}, func() error { _, err := findCaddy(); return err }},
+		{"Redis", []string{"redis-server"}, func() error { _, err := findRedis(); return err }},
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	NodeModules = "COUNTERFOIL_TEST_NODE_MODULES" // folder whose node_modules holds the npm packages of the tests
 	NginxBin    = "COUNTERFOIL_TEST_NGINX"        // path of nginx's binary
 	CaddyBin    = "COUNTERFOIL_TEST_CADDY"        // path of Caddy's binary
+	RedisBin    = "COUNTERFOIL_TEST_REDIS"        // path of redis-server, 7 or newer
 )
 
 // Env is a prepared machine. Close ends what Start began.
@@ -40,7 +41,7 @@ type Env struct {
 // done is told on log, a line each. If anything cannot be had, Start undoes
 // what it began and says what is missing.
 func Start(ctx context.Context, root string, log io.Writer) (*Env, error) {
-	dir, err := tempDir()
+	dir, err := TempDir()
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +83,12 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 	}
 	fmt.Fprintf(log, "proxies   %s  %s\n", nginx, caddy)
 
+	redis, err := findRedis()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "redis     %s\n", redis)
+
 	node := filepath.Join(root, "test", "node")
 	if err := installNodeModules(ctx, node, log); err != nil {
 		return err
@@ -101,6 +108,7 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 		NodeModules + "=" + node,
 		NginxBin + "=" + nginx,
 		CaddyBin + "=" + caddy,
+		RedisBin + "=" + redis,
 	}
 	return nil
 }
@@ -123,9 +131,9 @@ func (e *Env) Close() error {
 	return errors.Join(errs...)
 }
 
-// tempDir makes a temporary folder that another user can enter: PostgreSQL
-// does not run as root, so its files belong to someone else.
-func tempDir() (string, error) {
+// TempDir makes a temporary folder that another user can enter: PostgreSQL
+// does not run as root, so its files belong to someone else. The caller removes it.
+func TempDir() (string, error) {
 	parent := os.TempDir()
 	if os.Geteuid() == 0 && !enterable(parent) {
 		parent = "/tmp"
