@@ -3,7 +3,6 @@
 package testenv
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,21 +19,37 @@ import (
 )
 
 // Postgres is a PostgreSQL server of the tests' own: a fresh cluster on a
-// free port of 127.0.0.1, no passwords, fsync on.
+// free port of 127.0.0.1, no passwords, fsync on. Its methods are for one
+// goroutine at a time.
 type Postgres struct {
 	URL string // of the superuser, on database postgres
+
+	bin     string
+	account *syscall.Credential // nil: ours
+	dir     string
+	port    int
+	name    string // what it is called as a standby
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the server has ended
 	err  error         // how it ended; read after done
-	dir  string
 }
 
 // StartPostgres makes a cluster in a new folder under parent and starts the
 // server found in bin (the folder of initdb and postgres). It returns when
 // the server takes connections. As root, which PostgreSQL refuses, it runs as
-// the user postgres or nobody; parent must let that user enter.
+// the user postgres or nobody; parent must let that user enter ([TempDir]).
 func StartPostgres(ctx context.Context, bin, parent string) (*Postgres, error) {
+	return newPostgres(ctx, bin, parent, func(p *Postgres) error {
+		// What initdb writes need not reach the disk: the tests kill servers, not
+		// machines. The server itself runs with fsync on.
+		return p.run(ctx, "initdb", "--pgdata="+p.data(), "--username=postgres", "--auth=trust",
+			"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
+	})
+}
+
+// newPostgres has fill make the cluster, and starts the server.
+func newPostgres(ctx context.Context, bin, parent string, fill func(*Postgres) error) (*Postgres, error) {
 	account, err := unprivileged()
 	if err != nil {
 		return nil, err
@@ -43,76 +58,87 @@ func StartPostgres(ctx context.Context, bin, parent string) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := &Postgres{bin: bin, account: account, dir: dir}
 	if account != nil {
-		if err := os.Chown(dir, int(account.Uid), int(account.Gid)); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(dir))
-		}
+		err = os.Chown(dir, int(account.Uid), int(account.Gid))
 	}
-	p, err := startPostgres(ctx, bin, dir, account)
+	if err == nil {
+		err = fill(p)
+	}
+	if err == nil {
+		err = p.startSomewhere(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return p, nil
 }
 
-func startPostgres(ctx context.Context, bin, dir string, account *syscall.Credential) (*Postgres, error) {
-	data := filepath.Join(dir, "data")
-	command := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(bin, name), args...)
-		cmd.Dir = dir
-		// Not our own environment: PGDATA or PGPORT of a developer's shell
-		// would point elsewhere.
-		cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
-		cmd.SysProcAttr = OwnGroup(account, syscall.SIGINT) // SIGINT: a fast shutdown
-		return cmd
-	}
-	// What initdb writes need not reach the disk: the tests kill servers, not
-	// machines. The server itself runs with fsync on.
-	out, err := command("initdb", "--pgdata="+data, "--username=postgres", "--auth=trust",
-		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
-	}
-	for attempt := range 3 {
-		var port int
-		if port, err = freePort(); err != nil {
-			return nil, err
-		}
-		logName := filepath.Join(dir, fmt.Sprintf("server-%d.log", attempt))
-		logFile, err := os.Create(logName)
-		if err != nil {
-			return nil, err
-		}
-		p := &Postgres{
-			URL:  fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port),
-			done: make(chan struct{}),
-			dir:  dir,
-		}
-		p.cmd = command("postgres", "-D", data,
-			"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port),
-			"-c", "unix_socket_directories=", "-c", "max_connections=300",
-			"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
-		p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
-		if err = errors.Join(p.cmd.Start(), logFile.Close()); err != nil {
-			return nil, err
-		}
-		go func() {
-			p.err = p.cmd.Wait()
-			close(p.done)
-		}()
-		if err = p.ready(ctx, filepath.Join(data, "postmaster.pid")); err == nil {
-			return p, nil
-		}
-		text, _ := os.ReadFile(logName)
-		err = errors.Join(fmt.Errorf("%w\n%s", err, text), p.end())
-		if !bytes.Contains(text, []byte("already in use")) || attempt == 2 {
-			return nil, err
-		}
-	}
-	return nil, err
+func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
+
+func (p *Postgres) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...)
+	cmd.Dir = p.dir
+	// Not our own environment: PGDATA or PGPORT of a developer's shell
+	// would point elsewhere.
+	cmd.Env = []string{"PATH=" + p.bin + ":/usr/bin:/bin", "HOME=" + p.dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
+	cmd.SysProcAttr = OwnGroup(p.account, syscall.SIGINT) // SIGINT: a fast shutdown
+	return cmd
 }
 
-// ready waits until the server has written that it takes connections.
+// run runs one of PostgreSQL's programs to its end.
+func (p *Postgres) run(ctx context.Context, name string, args ...string) error {
+	if out, err := p.command(ctx, name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// startSomewhere starts the server on a free port. Another process may take
+// the port first.
+func (p *Postgres) startSomewhere(ctx context.Context) (err error) {
+	for range 3 {
+		if p.port, err = freePort(); err != nil {
+			return err
+		}
+		p.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", p.port)
+		if err = p.start(ctx); err == nil || !strings.Contains(err.Error(), "already in use") {
+			return err
+		}
+	}
+	return err
+}
+
+// start starts the server and waits until it takes connections.
+func (p *Postgres) start(ctx context.Context) error {
+	logFile, err := os.CreateTemp(p.dir, "server-*.log")
+	if err != nil {
+		return err
+	}
+	// It outlives ctx, which is for the start.
+	p.cmd = p.command(context.Background(), "postgres", "-D", p.data(),
+		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(p.port),
+		"-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "cluster_name="+p.name,
+		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
+	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
+	if err := errors.Join(p.cmd.Start(), logFile.Close()); err != nil {
+		return err
+	}
+	cmd, done := p.cmd, make(chan struct{})
+	p.done = done
+	go func() {
+		p.err = cmd.Wait()
+		close(done)
+	}()
+	if err := p.ready(ctx, filepath.Join(p.data(), "postmaster.pid")); err != nil {
+		text, _ := os.ReadFile(logFile.Name())
+		return errors.Join(fmt.Errorf("%w\n%s", err, text), p.end())
+	}
+	return nil
+}
+
+// ready waits until the server has written that it takes connections, as a
+// standby those that only read.
 func (p *Postgres) ready(ctx context.Context, pidFile string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -131,7 +157,11 @@ func (p *Postgres) ready(ctx context.Context, pidFile string) error {
 			continue // not written yet
 		}
 		lines := strings.Split(string(text), "\n")
-		if len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready" {
+		if len(lines) < 8 || lines[0] != strconv.Itoa(p.cmd.Process.Pid) {
+			continue // of a server that was killed
+		}
+		switch strings.TrimSpace(lines[7]) {
+		case "ready", "standby":
 			return nil
 		}
 	}
@@ -139,7 +169,7 @@ func (p *Postgres) ready(ctx context.Context, pidFile string) error {
 
 // Stop ends the server and removes its cluster.
 func (p *Postgres) Stop() error {
-	return errors.Join(p.end(), os.RemoveAll(p.dir))
+	return errors.Join(p.Resume(), p.end(), os.RemoveAll(p.dir))
 }
 
 // end asks the server to end, more firmly each time. Its exit status says

@@ -48,22 +48,7 @@ func TestEnterable(t *testing.T) {
 // A server takes connections when StartPostgres returns, and is gone, with
 // its files, when Stop does.
 func TestStartPostgres(t *testing.T) {
-	bin := os.Getenv(PostgresBin)
-	if bin == "" {
-		if os.Getenv(All) == "1" {
-			t.Fatalf("%s is not set", PostgresBin)
-		}
-		t.Skipf("%s is not set: run make test", PostgresBin)
-	}
-	parent, err := tempDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(parent); err != nil {
-			t.Error(err)
-		}
-	})
+	bin, parent := postgresBin(t)
 	pg, err := StartPostgres(t.Context(), bin, parent)
 	if err != nil {
 		t.Fatal(err)
@@ -96,4 +81,25 @@ func TestStartPostgres(t *testing.T) {
 	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
 		t.Errorf("a failed start left behind: %v, %v", left, err)
 	}
+}
+
+// postgresBin returns the folder of the server's programs, and one for clusters.
+func postgresBin(t *testing.T) (bin, parent string) {
+	bin = os.Getenv(PostgresBin)
+	if bin == "" {
+		if os.Getenv(All) == "1" {
+			t.Fatalf("%s is not set", PostgresBin)
+		}
+		t.Skipf("%s is not set: run make test", PostgresBin)
+	}
+	parent, err := TempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(parent); err != nil {
+			t.Error(err)
+		}
+	})
+	return bin, parent
 }
