@@ -6,13 +6,19 @@ INSERT INTO counterfoil_schema VALUES (4, 'counterfoil', NULL);
 ALTER TABLE counterfoil_meta ADD COLUMN retain_ms bigint NOT NULL DEFAULT 0;
 ALTER TABLE counterfoil_meta ADD COLUMN wal_timeline bigint NOT NULL DEFAULT 0;
 
--- Where everything went to; while there is a row without moved_at, a move has
--- fenced writes.
+-- A move of everything to another database (counterfoil move). On the old
+-- side: since when writes are refused, and since when all is on the other. On
+-- the new side the row is there until it can be used, and table meta is empty.
 CREATE TABLE counterfoil_moves (
 	id        integer PRIMARY KEY CHECK (id = 1),
-	target    text    NOT NULL, -- without secrets
-	fenced_at bigint  NOT NULL,
-	moved_at  bigint
+	run       text    NOT NULL, -- of the command: the last one counts
+	role      text    NOT NULL CHECK (role IN ('source', 'target')),
+	source    text    NOT NULL, -- without secrets
+	target    text    NOT NULL,
+	alive_at  bigint  NOT NULL, -- when the command last said that it runs
+	fenced_at bigint,
+	moved_at  bigint,
+	meta      text              -- JSON; new side: what table meta will hold, once all else is there
 );
 
 -- What the store of the sessions has to be told where that is another one

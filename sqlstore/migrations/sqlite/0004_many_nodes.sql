@@ -4,13 +4,19 @@ INSERT INTO counterfoil_schema VALUES (4, 'counterfoil', NULL);
 -- for, also by nodes that need less.
 ALTER TABLE counterfoil_meta ADD COLUMN retain_ms INTEGER NOT NULL DEFAULT 0;
 
--- Where everything went to; while there is a row without moved_at, a move has
--- fenced writes.
+-- A move of everything to another database (counterfoil move). On the old
+-- side: since when writes are refused, and since when all is on the other. On
+-- the new side the row is there until it can be used, and table meta is empty.
 CREATE TABLE counterfoil_moves (
 	id        INTEGER PRIMARY KEY CHECK (id = 1),
-	target    TEXT    NOT NULL, -- without secrets
-	fenced_at INTEGER NOT NULL,
-	moved_at  INTEGER
+	run       TEXT    NOT NULL, -- of the command: the last one counts
+	role      TEXT    NOT NULL CHECK (role IN ('source', 'target')),
+	source    TEXT    NOT NULL, -- without secrets
+	target    TEXT    NOT NULL,
+	alive_at  INTEGER NOT NULL, -- when the command last said that it runs
+	fenced_at INTEGER,
+	moved_at  INTEGER,
+	meta      TEXT              -- JSON; new side: what table meta will hold, once all else is there
 ) STRICT;
 
 -- What the store of the sessions has to be told where that is another one
