@@ -15,23 +15,30 @@ type Beat struct {
 	Now   float64 // seconds since 1970 by the node's monotonic clock
 	Keys  int64   // version of the key set that the node publishes
 	Node  string  // names the process whose clock it is
+	Level int64   // how many relays lie between the authority and this node
 }
 
 // AppendSnapshot appends a frame of all that is retained, or of a part of it
 // when pos is zero.
 func AppendSnapshot(dst []byte, pos Position, entries []revoked.Entry) []byte {
-	return appendEntries(dst, "snapshot", pos, entries)
+	return appendEntries(dst, "snapshot", pos, pos.Seq, entries)
 }
 
 // AppendLive appends a frame of new entries, or of a part of them when pos is zero.
 func AppendLive(dst []byte, pos Position, entries []revoked.Entry) []byte {
-	return appendEntries(dst, "live", pos, entries)
+	return appendEntries(dst, "live", pos, pos.Seq, entries)
 }
 
-func appendEntries(dst []byte, event string, pos Position, entries []revoked.Entry) []byte {
+// appendEntries says how high the positions of entries were until now where
+// that is above pos, for a relay that has to know what a frame may hold.
+func appendEntries(dst []byte, event string, pos Position, high int64, entries []revoked.Entry) []byte {
 	if pos != (Position{}) {
 		dst = append(dst, "id: "...)
 		dst = append(pos.append(dst), '\n')
+		if high > pos.Seq {
+			dst = append(dst, "high: "...)
+			dst = append(strconv.AppendInt(dst, high, 10), '\n')
+		}
 	}
 	dst = append(dst, "event: "...)
 	dst = append(dst, event...)
@@ -55,6 +62,10 @@ func AppendBeat(dst []byte, b Beat) []byte {
 	dst = strconv.AppendInt(dst, b.Keys, 10)
 	dst = append(dst, `,"node":`...)
 	dst = strictjson.AppendString(dst, b.Node)
+	if b.Level > 0 {
+		dst = append(dst, `,"level":`...)
+		dst = strconv.AppendInt(dst, b.Level, 10)
+	}
 	return append(dst, "}\n\n"...)
 }
 
@@ -90,7 +101,7 @@ func (f frame) event() []byte { return f[chunkHead : len(f)-2] }
 
 // cut makes as many frames as the entries need; at least one. The last has
 // the position.
-func cut(appendTo func(dst []byte, pos Position, entries []revoked.Entry) []byte, pos Position, entries []revoked.Entry) []frame {
+func cut(event Kind, pos Position, high int64, entries []revoked.Entry) []frame {
 	var frames []frame
 	for {
 		n := fitting(entries)
@@ -98,7 +109,7 @@ func cut(appendTo func(dst []byte, pos Position, entries []revoked.Entry) []byte
 		if n == len(entries) {
 			at = pos
 		}
-		frames = append(frames, newFrame(func(dst []byte) []byte { return appendTo(dst, at, entries[:n]) }))
+		frames = append(frames, newFrame(func(dst []byte) []byte { return appendEntries(dst, event.String(), at, high, entries[:n]) }))
 		entries = entries[n:]
 		if len(entries) == 0 {
 			return frames

@@ -47,7 +47,9 @@ type Frame struct {
 	Kind    Kind
 	Pos     Position // with HasPos: as far as the reader has come with this frame
 	HasPos  bool
+	High    int64 // with HasPos: how high positions of entries were until now; 0: not above Pos
 	Entries []revoked.Entry
+	Foreign []revoked.Entry // of kinds that this version does not know; with Reader.KeepForeign
 	// Skipped counts what this version does not know: entries in this frame,
 	// and events between the frame before and this one.
 	Skipped int
@@ -58,11 +60,15 @@ type Frame struct {
 // members, kinds of entries. Anything that is wrong ends it. It is for one
 // goroutine.
 type Reader struct {
+	// KeepForeign hands over the entries whose kind this version does not know.
+	KeepForeign bool
+
 	src   *bufio.Reader
 	begun bool
 	size  int // of the event so far
 
 	event, id, data []byte
+	high            []byte
 	hasID, hasData  bool
 }
 
@@ -103,7 +109,7 @@ func (r *Reader) Next() (Frame, error) {
 
 func (r *Reader) reset() {
 	r.size, r.hasID, r.hasData = 0, false, false
-	r.event, r.id, r.data = r.event[:0], r.id[:0], r.data[:0]
+	r.event, r.id, r.data, r.high = r.event[:0], r.id[:0], r.data[:0], r.high[:0]
 }
 
 // line reads up to a line feed, and takes a carriage return before it away.
@@ -143,6 +149,8 @@ func (r *Reader) field(line []byte) {
 		r.event = append(r.event[:0], value...)
 	case "id":
 		r.id, r.hasID = append(r.id[:0], value...), true
+	case "high":
+		r.high = append(r.high[:0], value...)
 	case "data":
 		if r.hasData {
 			r.data = append(r.data, '\n')
@@ -165,11 +173,18 @@ func (r *Reader) frame() (f Frame, known bool, err error) {
 	if f.Kind == Heartbeat {
 		f.Beat, err = parseBeat(r.data)
 	} else {
-		f.Entries, f.Skipped, err = revoked.Decode(r.data)
+		f.Entries, f.Foreign, err = revoked.DecodeAll(r.data)
+		f.Skipped = len(f.Foreign)
+		if !r.KeepForeign {
+			f.Foreign = nil
+		}
 	}
 	if err == nil && r.hasID && f.Kind != Heartbeat {
 		f.HasPos = true
 		f.Pos, err = ParsePosition(string(r.id))
+		if err == nil && len(r.high) > 0 {
+			f.High, err = number(string(r.high))
+		}
 	}
 	if err != nil {
 		return f, false, fmt.Errorf("feed: a %s frame: %w", f.Kind, err)
@@ -195,6 +210,11 @@ func parseBeat(data []byte) (b Beat, err error) {
 			b.Keys, err = strictjson.Int(value)
 		case "node":
 			b.Node, err = strictjson.String(value)
+		case "level":
+			b.Level, err = strictjson.Int(value)
+			if err == nil && b.Level < 0 {
+				err = errors.New("is negative")
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

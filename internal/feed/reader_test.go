@@ -136,7 +136,7 @@ func TestCutKeepsFramesShort(t *testing.T) {
 		entries = append(entries, revoked.Entry{Kind: revoked.Subject, ID: strings.Repeat("\x01", 255), StaleBelow: 1 << 62, RevokedBelow: 1 << 62, Until: time.Unix(1<<33, 0).UTC(), Except: strings.Repeat("s", 24)})
 	}
 	var got []revoked.Entry
-	frames := cut(AppendSnapshot, Position{1, 2}, entries)
+	frames := cut(Snapshot, Position{1, 2}, 2, entries)
 	for i, f := range frames {
 		if len(f) > maxPiece {
 			t.Errorf("frame %d of %d has %d bytes", i, len(frames), len(f))

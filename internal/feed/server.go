@@ -25,6 +25,9 @@ type ServerConfig struct {
 	RetainBytes int
 	// KeyVersion is the version of the key set that this node publishes.
 	KeyVersion func() int64
+	// Level is how many relays lie between the authority and this node, itself
+	// included. Nil: none, this is the authority's.
+	Level func() int64
 	// Snapshot returns all that is in force, at least what was published.
 	Snapshot func() []revoked.Entry
 	// Wake asks for the next Publish. It is called while somebody follows
@@ -60,7 +63,8 @@ type Server struct {
 	floor   int64  // entries at or below may be in no frame any more
 	beat    frame
 	beats   uint64
-	round   round // of the streams, when they have something to send
+	beaten  time.Time // when the last was made
+	round   round     // of the streams, when they have something to send
 	flushed time.Time
 	due     *time.Timer   // of the next flush; nil when none is
 	cut     uint64        // streams that were too slow
@@ -157,14 +161,11 @@ func (s *Server) flush(now time.Time) {
 	if s.pos.Timeline == 0 || len(s.pending) == 0 && s.told == s.pos {
 		return
 	}
-	highest := s.floor
-	if n := len(s.frames); n > 0 {
-		highest = s.frames[n-1].max
-	}
+	highest := s.highest()
 	for _, e := range s.pending {
 		highest = max(highest, e.Position)
 	}
-	for _, f := range cut(AppendLive, s.pos, s.pending) {
+	for _, f := range cut(Live, s.pos, highest, s.pending) {
 		// One batch is one thing to come back behind: each of its frames
 		// counts as holding the highest of its entries.
 		s.frames = append(s.frames, kept{f, highest, now})
@@ -177,6 +178,14 @@ func (s *Server) flush(now time.Time) {
 	s.told, s.flushed = s.pos, now
 	s.forget(now)
 	s.round.begin()
+}
+
+// highest is the highest position of an entry that was in a frame.
+func (s *Server) highest() int64 {
+	if n := len(s.frames); n > 0 {
+		return s.frames[n-1].max
+	}
+	return s.floor
 }
 
 // forget lets go of old frames.
@@ -224,8 +233,12 @@ func (s *Server) tick(stop chan struct{}) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		if s.age(now) > 2*pollEvery {
+		age, beaten := s.ages(now)
+		if age > 2*pollEvery {
 			s.cfg.Wake()
+		}
+		if last := beaten.Add(s.cfg.BeatEvery); last.After(next) {
+			next = last // another than the ticker made that beat
 		}
 		if now.Before(next) {
 			continue
@@ -238,17 +251,29 @@ func (s *Server) tick(stop chan struct{}) {
 	}
 }
 
-func (s *Server) age(now time.Time) time.Duration {
+// ages are how long ago the last read began, and when a beat was last asked
+// for by another than the ticker.
+func (s *Server) ages(now time.Time) (read time.Duration, beaten time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return now.Sub(s.readAt)
+	return elapsed(now, s.readAt), s.beaten
+}
+
+// elapsed is the time since then. The monotonic clock stands still while a
+// machine is suspended, so the greater of two differences counts.
+func elapsed(now, then time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
 func (s *Server) sendBeat() {
 	keys := s.cfg.KeyVersion()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	s.makeBeats(time.Now(), keys)
+}
+
+// makeBeats has a beat sent to all. The lock is held.
+func (s *Server) makeBeats(now time.Time, keys int64) {
 	// What a beat vouches for goes out before it.
 	s.flush(now)
 	s.beat = s.makeBeat(now, keys)
@@ -258,10 +283,12 @@ func (s *Server) sendBeat() {
 
 // makeBeat vouches for everything up to readAt. The age is rounded up.
 func (s *Server) makeBeat(now time.Time, keys int64) frame {
-	age := max(0, now.Sub(s.readAt)+time.Millisecond-1)
-	return newFrame(func(dst []byte) []byte {
-		return AppendBeat(dst, Beat{AgeMS: age.Milliseconds(), Now: s.seconds(now), Keys: keys, Node: s.cfg.Node})
-	})
+	age := max(0, elapsed(now, s.readAt)+time.Millisecond-1)
+	b := Beat{AgeMS: age.Milliseconds(), Now: s.seconds(now), Keys: keys, Node: s.cfg.Node}
+	if s.cfg.Level != nil {
+		b.Level = s.cfg.Level()
+	}
+	return newFrame(func(dst []byte) []byte { return AppendBeat(dst, b) })
 }
 
 // seconds is the clock of beats: the time of day at which the server was made
@@ -300,12 +327,12 @@ func (s *Server) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	now := time.Now()
 	s.flush(now)
-	pos, next, first := s.pos, s.end(), s.first
+	pos, high, next, first := s.pos, s.highest(), s.end(), s.first
 	s.mu.Unlock()
 	if s.snap != nil && s.snap.next >= first && now.Sub(s.snap.made) < snapshotFor {
 		return s.snap
 	}
-	s.snap = &snapshot{frames: cut(AppendSnapshot, pos, s.cfg.Snapshot()), next: next, made: now}
+	s.snap = &snapshot{frames: cut(Snapshot, pos, high, s.cfg.Snapshot()), next: next, made: now}
 	return s.snap
 }
 

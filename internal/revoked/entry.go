@@ -23,6 +23,10 @@ const (
 	Key     Kind = 'k' // all tokens signed by the key ID
 	Token   Kind = 'j' // the one token whose jti is ID
 	Client  Kind = 'c' // tokens of the client ID below an epoch
+
+	// Foreign stands for a kind, or a form of one, that this version does not
+	// know: ID is the whole entry as it came, to be passed on. Tables pass over it.
+	Foreign Kind = '?'
 )
 
 // String returns the letter.
@@ -64,6 +68,9 @@ type Entry struct {
 
 // AppendJSON appends the compact form, for instance ["s","<sid>",1763770000].
 func (e Entry) AppendJSON(dst []byte) []byte {
+	if e.Kind == Foreign {
+		return append(dst, e.ID...)
+	}
 	dst = append(dst, '[')
 	dst = strictjson.AppendString(dst, e.Kind.String())
 	dst = append(dst, ',')
@@ -125,6 +132,13 @@ func Encode(entries []Entry) []byte {
 // does not know are left out and counted; members that a later version appends
 // to a known kind are passed over. Anything else that is wrong fails the whole.
 func Decode(data []byte) (entries []Entry, skipped int, err error) {
+	entries, foreign, err := DecodeAll(data)
+	return entries, len(foreign), err
+}
+
+// DecodeAll is Decode that also returns what it does not know, as entries of
+// kind Foreign.
+func DecodeAll(data []byte) (entries, foreign []Entry, err error) {
 	err = strictjson.Array(data, func(element []byte) error {
 		e, known, err := decode(element)
 		if err != nil {
@@ -133,14 +147,14 @@ func Decode(data []byte) (entries []Entry, skipped int, err error) {
 		if known {
 			entries = append(entries, e)
 		} else {
-			skipped++
+			foreign = append(foreign, Entry{Kind: Foreign, ID: string(element)})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("revocations: %w", err)
+		return nil, nil, fmt.Errorf("revocations: %w", err)
 	}
-	return entries, skipped, nil
+	return entries, foreign, nil
 }
 
 // fields is the number of members that each kind has at least.
