@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/opaque"
@@ -21,6 +22,13 @@ var (
 	// connection, no room, closed. What the call was to change may or may not
 	// have happened.
 	ErrStoreUnavailable = errors.New("the store is unavailable")
+	// ErrStoreMoving says that writes are refused for the moment in which
+	// everything is moved to another database. It wraps ErrStoreUnavailable:
+	// nothing was changed, and the call can be repeated.
+	ErrStoreMoving = fmt.Errorf("%w for writes: it is being moved to another database", ErrStoreUnavailable)
+	// ErrStoreMoved says that everything is in another database, or that this
+	// one is not filled yet. It wraps ErrStoreUnavailable. Nobody mints from it.
+	ErrStoreMoved = fmt.Errorf("%w: everything is in another database", ErrStoreUnavailable)
 	// ErrSignedOutMeanwhile is returned by [SessionStore.Insert] when the
 	// subject was signed out everywhere after the epoch of the sign-in.
 	ErrSignedOutMeanwhile = errors.New("the subject was signed out everywhere while signing in")
@@ -177,6 +185,12 @@ type FeedLog interface {
 	// given time has to leave a margin for each tail to see it. Positions are
 	// never given again; key entries never leave.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+	// Retain has entries kept for at least d, whoever writes them and for
+	// whatever shorter time: the greatest d that was ever asked for is recorded
+	// in the store and holds for everybody from then on. unsettled is how long,
+	// from the return on, changes that were under way before may still commit
+	// entries that are kept for less; 0 where there can be none.
+	Retain(ctx context.Context, d time.Duration) (unsettled time.Duration, err error)
 }
 
 // Tail reads the feed log as it grows, whoever writes it. Next and Close are
@@ -209,6 +223,8 @@ type FeedBatch struct {
 	Timeline int64
 	// KeyVersion is that of the key ring, read no earlier than ReadAt.
 	KeyVersion int64
+	// Retain is the greatest that [FeedLog.Retain] was asked for, 0 when it never was.
+	Retain time.Duration
 	// ReadAt is [time.Now] of this process, with its monotonic reading, from
 	// before the read began: what was committed until then has been returned.
 	// Zero when more is to come at once: the next call does not wait.

@@ -32,6 +32,7 @@ type Store struct {
 	position int64                    // the highest ever given
 	epoch    int64                    // the highest ever reported
 	tails    map[*tail]struct{}
+	retain   time.Duration // the least that entries are kept
 
 	ring    counterfoil.KeyRing
 	apiKeys map[string]*apiKey
@@ -106,7 +107,7 @@ func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 func (s *Store) report(e counterfoil.Revocation, now time.Time, retain time.Duration) counterfoil.Revocation {
 	s.position++
 	e.Position = s.position
-	e.Until = now.Add(retain + time.Second - 1).Truncate(time.Second) // whole seconds, rounded up
+	e.Until = now.Add(max(retain, s.retain) + time.Second - 1).Truncate(time.Second) // whole seconds, rounded up
 	s.epoch = max(s.epoch, e.StaleBelow)
 	s.log = append(s.log, e)
 	s.wakeTails()
@@ -163,4 +164,17 @@ func (f feed) Prune(ctx context.Context, before time.Time, limit int) (int, erro
 		return true
 	})
 	return n, nil
+}
+
+func (f feed) Retain(ctx context.Context, d time.Duration) (unsettled time.Duration, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d > f.retain {
+		f.Store.retain = d
+		f.wakeTails()
+	}
+	return 0, nil
 }

@@ -44,6 +44,7 @@ func (t *tail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
 	defer t.feed.mu.Unlock()
 	batch.Entries = t.feed.above(t.after, len(t.feed.log))
 	batch.Resolved, batch.KeyVersion = t.feed.position, t.feed.ring.Version
+	batch.Retain = t.feed.retain
 	t.after = t.feed.position
 	return batch, nil
 }

@@ -193,6 +193,10 @@ func (f feedLog) Prune(ctx context.Context, before time.Time, limit int) (int, e
 	return 0, f.nodeStore.before(ctx, "prune") // runs are shorter than what is retained
 }
 
+func (f feedLog) Retain(ctx context.Context, _ time.Duration) (time.Duration, error) {
+	return 0, f.before(ctx, "retain") // nor is anything pruned
+}
+
 type catalog struct{ *nodeStore }
 
 func (c catalog) Keys(ctx context.Context) (ring counterfoil.KeyRing, err error) {

@@ -99,6 +99,8 @@ func (r *row) hash() (h opaque.Hash) {
 	return h
 }
 
+func (r *row) millis() time.Duration { return time.Duration(r.int()) * time.Millisecond }
+
 // time reads Unix milliseconds; NULL is the zero time.
 func (r *row) time() time.Time {
 	if r.null() {

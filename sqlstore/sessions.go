@@ -56,6 +56,9 @@ const snapshotColumns = sessionColumns + `, ` + subjectColumns + `, (SELECT key_
 func (s *Store) snapshotOf(r *row) (counterfoil.Snapshot, session) {
 	own := readSession(r)
 	sub := readSubject(r)
+	if r.null() && r.err == nil {
+		r.err = errNoMeta // moved: no snapshot, no access token
+	}
 	return counterfoil.Snapshot{Session: own.of(&sub), Subject: sub.Subject, KeyVersion: r.int(), Now: s.clockOr(r)}, own
 }
 
@@ -220,10 +223,13 @@ func (s *Store) report(ctx context.Context, on runner, e *counterfoil.Revocation
 	if err != nil {
 		return err
 	}
-	e.Until = now.Add(retain).Truncate(time.Millisecond)
-	_, err = one(ctx, on, func(r *row) { e.Position = r.int() },
-		`INSERT INTO {feed} (kind, ref, stale_below, revoked_below, except_sid, until) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
-		e.Kind.String(), e.ID, e.StaleBelow, e.RevokedBelow, textOrNull(e.Except), e.Until.UnixMilli())
+	found, err := one(ctx, on, func(r *row) { e.Position, e.Until = r.int(), r.time() },
+		`INSERT INTO {feed} (kind, ref, stale_below, revoked_below, except_sid, until)
+		SELECT $1, $2, $3, $4, $5, $6 + CASE WHEN m.retain_ms > $7 THEN m.retain_ms ELSE $7 END FROM {meta} m RETURNING id, until`,
+		e.Kind.String(), e.ID, e.StaleBelow, e.RevokedBelow, textOrNull(e.Except), now.UnixMilli(), retain.Milliseconds())
+	if err == nil && !found {
+		err = errors.New("the row in table meta is missing")
+	}
 	return err
 }
 

@@ -100,7 +100,7 @@ func (s *sessions) endOne(ctx context.Context, on runner, q counterfoil.EndReque
 		ended.Session.Subject = r.text()
 		ended.Revocations = []counterfoil.Revocation{{Kind: revoked.Session, ID: own.ID, Position: r.int(), Until: r.time()}}
 	}, `WITH t AS MATERIALIZED (
-			SELECT {now} AS now
+			SELECT {now} AS now, greatest($6::bigint, (SELECT retain_ms FROM {meta})) AS retain
 		), s AS (
 			UPDATE {sessions} s SET ended_at = t.now, end_reason = $4, end_actor = $5, rev = s.rev + 1
 			FROM {subjects} u, t
@@ -108,7 +108,7 @@ func (s *sessions) endOne(ctx context.Context, on runner, q counterfoil.EndReque
 				AND s.ended_at IS NULL AND s.epoch0 >= u.signed_out_below AND NOT s.derived
 			RETURNING `+sessionColumns+`, u.id
 		), f AS (
-			INSERT INTO {feed} (kind, ref, until) SELECT 's', s.sid, t.now + $6::bigint FROM s, t RETURNING id, until
+			INSERT INTO {feed} (kind, ref, until) SELECT 's', s.sid, t.now + t.retain FROM s, t RETURNING id, until
 		)
 		SELECT s.*, f.id, f.until FROM s CROSS JOIN f`,
 		s.clockArgument(), q.ID, q.Subject, string(q.End.Reason), q.End.Actor, q.Retain.Milliseconds())
@@ -154,7 +154,7 @@ func (s *Store) advancePostgreSQL(ctx context.Context, on runner, a counterfoil.
 				done.Kept, done.Revocation.Except = &kept, kept.ID
 			}
 		}, `WITH t AS MATERIALIZED (
-			SELECT {now} AS now
+			SELECT {now} AS now, greatest($10::bigint, (SELECT retain_ms FROM {meta})) AS retain
 		), seen AS MATERIALIZED (
 			SELECT signed_out_below AS below FROM {subjects} WHERE id = $2
 		), locked AS MATERIALIZED (
@@ -185,7 +185,7 @@ func (s *Store) advancePostgreSQL(ctx context.Context, on runner, a counterfoil.
 			RETURNING `+sessionColumns+`
 		), f AS (
 			INSERT INTO {feed} (kind, ref, stale_below, revoked_below, except_sid, until)
-			SELECT 'u', u.id, u.epoch, CASE WHEN $3 THEN u.epoch ELSE 0 END, s.sid, t.now + $10::bigint
+			SELECT 'u', u.id, u.epoch, CASE WHEN $3 THEN u.epoch ELSE 0 END, s.sid, t.now + t.retain
 			FROM u CROSS JOIN t LEFT JOIN s ON true
 			RETURNING id, until
 		)

@@ -138,7 +138,7 @@ func wipe(t *testing.T, db *sql.DB) {
 			t.Fatal(err)
 		}
 	}
-	_, err := db.Exec(`WITH reset AS (SELECT setval('counterfoil_feed_position', 1, false)) UPDATE counterfoil_meta SET key_version = 0 FROM reset`)
+	_, err := db.Exec(`WITH reset AS (SELECT setval('counterfoil_feed_position', 1, false)) UPDATE counterfoil_meta SET key_version = 0, retain_ms = 0 FROM reset`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,7 @@ func (t *tail) pause(ctx context.Context) error {
 // page is what one statement found.
 type page struct {
 	timeline, keyVersion int64
+	retain               time.Duration
 	position             int64 // the highest that was drawn
 	oldest, next         int64 // transaction numbers: the oldest one open, and the next one
 	entries              []counterfoil.Revocation
@@ -136,12 +137,14 @@ func (t *tail) read(ctx context.Context) (batch counterfoil.FeedBatch, err error
 		batch = t.last
 		batch.ReadAt = t.at
 		return batch, nil
+	case p.timeline == 0:
+		return batch, errNoMeta // what was read before stays in force, and grows old
 	case t.restored(&p):
 		t.highest, t.missing.list, t.version, t.last = 0, nil, 0, counterfoil.FeedBatch{}
 		return t.read(ctx)
 	}
 	t.advance(&p)
-	t.last = counterfoil.FeedBatch{Resolved: t.missing.resolved(t.highest), Timeline: p.timeline, KeyVersion: p.keyVersion}
+	t.last = counterfoil.FeedBatch{Resolved: t.missing.resolved(t.highest), Timeline: p.timeline, KeyVersion: p.keyVersion, Retain: p.retain}
 	batch = t.last
 	batch.Entries = p.entries
 	if p.more {
@@ -193,12 +196,12 @@ func (t *tail) dataVersion(ctx context.Context, on runner) (version int64, err e
 // order and none is missing.
 func (t *tail) readSQLite(ctx context.Context, on runner) (p page, err error) {
 	err = each(ctx, on, func(r *row) error {
-		p.timeline, p.keyVersion, p.position = r.int(), r.int(), r.int()
+		p.timeline, p.keyVersion, p.retain, p.position = r.int(), r.int(), r.millis(), r.int()
 		if !r.null() {
 			p.entries = append(p.entries, readRevocation(r))
 		}
 		return nil
-	}, `SELECT m.timeline, m.key_version, {floor}, f.* FROM {meta} m
+	}, `SELECT m.timeline, m.key_version, m.retain_ms, {floor}, f.* FROM {meta} m
 		LEFT JOIN (SELECT `+feedColumns+` FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2) f ON true ORDER BY f.id`, t.highest, pollPage)
 	p.more = len(p.entries) == pollPage
 	return p, err
@@ -224,7 +227,7 @@ func (t *tail) readPostgreSQL(ctx context.Context, on runner) (p page, err error
 	}
 	fresh := 0
 	err = each(ctx, on, func(r *row) error {
-		p.timeline, p.keyVersion, p.position, p.oldest, p.next = r.int(), r.int(), r.int(), r.int(), r.int()
+		p.timeline, p.keyVersion, p.retain, p.position, p.oldest, p.next = r.int(), r.int(), r.millis(), r.int(), r.int(), r.int()
 		if r.null() {
 			return nil
 		}
@@ -241,11 +244,11 @@ func (t *tail) readPostgreSQL(ctx context.Context, on runner) (p page, err error
 		}
 		return nil
 	}, `WITH t AS MATERIALIZED (
-			SELECT timeline, key_version, {floor} AS position, txid_current_snapshot() AS snapshot FROM {meta}
+			SELECT timeline, key_version, retain_ms, {floor} AS position, txid_current_snapshot() AS snapshot FROM {meta}
 		), s AS MATERIALIZED (
-			SELECT timeline, key_version, position, txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next FROM t
+			SELECT timeline, key_version, retain_ms, position, txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next FROM t
 		)
-		SELECT s.timeline, s.key_version, s.position, s.oldest,
+		SELECT s.timeline, s.key_version, s.retain_ms, s.position, s.oldest,
 			CASE WHEN s.position >= 0 THEN s.next + age((s.next & 4294967295)::text::xid) END, f.*
 		FROM s LEFT JOIN (
 			(SELECT 0::bigint AS of, `+feedColumns+` FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2)

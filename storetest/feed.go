@@ -123,6 +123,43 @@ var feedDuties = []duty{
 			e.prune(e.clock.now())
 		}
 	}},
+	{"Entries are kept as long as anybody asked for", func(t *testing.T, e *env) {
+		// What a node asked for holds for the entries of those that need less,
+		// and for changes of every kind.
+		e.addKey("key", counterfoil.KeyActive)
+		f := e.follow(0)
+		for _, d := range []time.Duration{3 * retain, 2 * retain, 4 * retain} {
+			unsettled, err := e.feed.Retain(e.ctx, d)
+			e.must("Retain", err)
+			if unsettled < 0 || unsettled > time.Minute {
+				t.Errorf("unsettled for %s, want at most a minute", unsettled)
+			}
+			longest := max(d, 3*retain)
+			e.clock.move(time.Minute)
+			all := e.change()
+			if d == 4*retain {
+				all = append(all, e.revokeKey("key")...)
+			}
+			logged := make(map[int64]counterfoil.Revocation)
+			for _, r := range e.logged() {
+				logged[r.Position] = r
+			}
+			for _, r := range all {
+				for _, got := range []counterfoil.Revocation{r, logged[r.Position]} {
+					if kept := got.Until.Sub(e.clock.now()); kept < longest-time.Millisecond || kept > longest+time.Second {
+						t.Errorf("%q is kept for %s, and %s was asked for", brief([]counterfoil.Revocation{r}), kept, longest)
+					}
+				}
+			}
+			if f.next(); f.last.Retain != longest {
+				t.Errorf("the tail tells of a retention of %s, want %s", f.last.Retain, longest)
+			}
+		}
+		e.clock.move(time.Minute) // what was asked for long ago holds for everybody
+		if unsettled, err := e.feed.Retain(e.ctx, retain); err != nil || unsettled != 0 {
+			t.Errorf("Retain: %s, %v; want 0", unsettled, err)
+		}
+	}},
 	{"Prune deletes what is past and keeps to its limit", func(t *testing.T, e *env) {
 		old := e.change()
 		e.clock.move(retain / 2)

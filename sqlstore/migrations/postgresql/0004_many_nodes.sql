@@ -4,6 +4,7 @@ INSERT INTO counterfoil_schema VALUES (4, 'counterfoil', NULL);
 -- for, also by nodes that need less. wal_timeline is the server's history that
 -- the log was last written under: another one means that a standby was promoted.
 ALTER TABLE counterfoil_meta ADD COLUMN retain_ms bigint NOT NULL DEFAULT 0;
+ALTER TABLE counterfoil_meta ADD COLUMN retain_raised_at bigint NOT NULL DEFAULT 0;
 ALTER TABLE counterfoil_meta ADD COLUMN wal_timeline bigint NOT NULL DEFAULT 0;
 
 -- A move of everything to another database (counterfoil move). On the old

@@ -1,0 +1,55 @@
+package sqlstore
+
+import (
+	"context"
+	"time"
+)
+
+// settling is for transactions of PostgreSQL that looked at the least retention
+// before it was raised, and write an entry later. SQLite has one writer.
+const settling = time.Minute
+
+func (f feed) Retain(ctx context.Context, d time.Duration) (unsettled time.Duration, err error) {
+	if f.dialect == sqlite {
+		err = f.retainSQLite(ctx, d)
+	} else {
+		unsettled, err = f.retainPostgreSQL(ctx, d)
+	}
+	if err != nil {
+		return 0, failed("record the retention of the feed log", err)
+	}
+	return unsettled, nil
+}
+
+func (f feed) retainSQLite(ctx context.Context, d time.Duration) error {
+	var recorded time.Duration
+	err := f.engine.view(ctx, func(on runner) error {
+		_, err := one(ctx, on, func(r *row) { recorded = r.millis() }, `SELECT retain_ms FROM {meta}`)
+		return err
+	})
+	if err != nil || recorded >= d {
+		return err
+	}
+	return f.engine.once(ctx, func(on runner) error {
+		_, err := on.exec(ctx, `UPDATE {meta} SET retain_ms = $1 WHERE retain_ms < $1`, d.Milliseconds())
+		return err
+	})
+}
+
+func (f feed) retainPostgreSQL(ctx context.Context, d time.Duration) (unsettled time.Duration, err error) {
+	err = f.engine.once(ctx, func(on runner) error {
+		_, err := on.exec(ctx, `UPDATE {meta} SET retain_ms = $2, retain_raised_at = {now} WHERE retain_ms < $2`, f.clockArgument(), d.Milliseconds())
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = f.engine.view(ctx, func(on runner) error {
+		_, err := one(ctx, on, func(r *row) {
+			raised := r.time()
+			unsettled = min(max(0, raised.Add(settling).Sub(f.clockOr(r))), settling)
+		}, `SELECT retain_raised_at, {clock} FROM {meta}`)
+		return err
+	})
+	return unsettled, err
+}
