@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/jwk"
+	"github.com/counterfoil/counterfoil/internal/private"
 	"github.com/counterfoil/counterfoil/internal/revoked"
 )
 
@@ -29,7 +26,8 @@ type cacheFile struct {
 	Issuer           string          `json:"issuer"`
 	SavedAt          int64           `json:"saved_at"` // Unix seconds: when the keys were fetched
 	MaxTokenLifetime int64           `json:"max_token_lifetime"`
-	Keys             json.RawMessage `json:"keys"` // JWKS with cf_version
+	Keys             json.RawMessage `json:"keys"` // JWKS with cf_version, as published
+	Metadata         json.RawMessage `json:"metadata,omitempty"`
 	Revocations      json.RawMessage `json:"revocations"`
 	// A verifier that follows the feed adds how far: every revocation that the
 	// store had at FeedAt (Unix milliseconds) is in the file, or over.
@@ -53,7 +51,7 @@ func (r *remoteKeys) loadCache() {
 }
 
 func (r *remoteKeys) readCache() error {
-	data, err := readPrivate(r.cache)
+	data, err := private.Read(r.cache, maxCache)
 	if err != nil {
 		return err
 	}
@@ -104,29 +102,8 @@ func (r *remoteKeys) readCache() error {
 	if r.feed != nil && f.FeedAt > 0 {
 		r.feed.resume(pos, time.UnixMilli(f.FeedAt))
 	}
-	r.use(set, time.Duration(f.MaxTokenLifetime)*time.Second, at)
+	r.use(set, time.Duration(f.MaxTokenLifetime)*time.Second, at, source{f.Keys, f.Metadata})
 	return nil
-}
-
-// readPrivate reads a regular file that only its owner may read or write.
-func readPrivate(name string) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }() // it was only read
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a regular file")
-	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows":
-		return nil, fmt.Errorf("others can reach it (mode %#o); chmod 600 it", info.Mode().Perm())
-	case info.Size() > maxCache:
-		return nil, errors.New("it is too large")
-	}
-	return io.ReadAll(io.LimitReader(file, maxCache))
 }
 
 // saveCache writes what is in force. A failure costs the next start, not this
@@ -152,7 +129,8 @@ func (r *remoteKeys) saveCache() {
 		Issuer:           r.issuer,
 		SavedAt:          set.fetched.Unix(),
 		MaxTokenLifetime: int64(set.longest / time.Second),
-		Keys:             jwk.MarshalSet(jwk.Set{Version: set.version, Keys: set.list}),
+		Keys:             set.source.keys,
+		Metadata:         set.source.metadata,
 		Revocations:      revoked.Encode(r.table.Snapshot()),
 		FeedAt:           feedAt,
 		Position:         position,
@@ -165,35 +143,9 @@ func (r *remoteKeys) saveCache() {
 		data, err = json.Marshal(f)
 	}
 	if err == nil {
-		err = replaceFile(r.cache, data)
+		err = private.Replace(r.cache, data)
 	}
 	if err != nil {
 		r.log.Warn("the cache file could not be written", "file", r.cache, "error", err)
 	}
-}
-
-// replaceFile writes a file that only its owner can read. A crash leaves the
-// old one or the new one.
-func replaceFile(name string, data []byte) (err error) {
-	// CreateTemp makes the file with mode 0600.
-	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), name)
 }

@@ -58,6 +58,7 @@ type follower struct {
 	age       *feedAge
 	woke      func()        // called when the machine was suspended
 	pinning   chan struct{} // says that a stream has begun to beat
+	tap       feed.Tap      // nil: nobody serves the feed on
 
 	heard atomic.Bool   // all that is retained has been heard, or was in the cache file
 	begun chan struct{} // closed when the verifier may serve
@@ -171,6 +172,7 @@ var (
 	errSuspended = errors.New("the machine was suspended, or its clock was set")
 	errTimeline  = errors.New("the feed went over to another timeline")
 	errUnasked   = errors.New("the feed began without a snapshot")
+	errAnew      = errors.New("a snapshot is wanted")
 )
 
 // stream opens the feed where the last one ended and hears it to its end.
@@ -210,6 +212,7 @@ func (f *follower) stream() error {
 	h.last, _ = f.age.read()
 	h.calm = h.last
 	reader := feed.NewReader(res.Body)
+	reader.KeepForeign = f.tap != nil
 	for {
 		frame, err := reader.Next()
 		if err != nil {
@@ -289,6 +292,9 @@ func (f *follower) resume(pos feed.Position, at time.Time) {
 	f.pos, f.at = pos, at.UnixMilli()
 	f.mu.Unlock()
 	f.heard.Store(true)
+	if f.tap != nil {
+		f.tap.Resume(pos)
+	}
 }
 
 // told is the place up to which the table holds everything, and the time of

@@ -16,6 +16,9 @@ type hearing struct {
 	beaten bool // a beat has told it
 	last   time.Duration
 	calm   time.Duration // since when there was no long silence
+
+	// For the tap: what came since the last place to go on from.
+	held []revoked.Entry
 }
 
 // listen takes note of when frames come.
@@ -46,6 +49,7 @@ func (h *hearing) take(frame feed.Frame) error {
 			h.setPosition(frame.Pos)
 			h.stats.snapshots.Add(1)
 		}
+		h.passOn(frame, frame.Foreign)
 	case feed.Live:
 		if !h.whole {
 			return errUnasked
@@ -58,6 +62,7 @@ func (h *hearing) take(frame feed.Frame) error {
 			}
 			h.setPosition(frame.Pos)
 		}
+		h.passOn(frame, append(frame.Entries, frame.Foreign...))
 		h.stats.heard(h.age)
 	case feed.Heartbeat:
 		if h.whole {
@@ -65,6 +70,24 @@ func (h *hearing) take(frame feed.Frame) error {
 		}
 	}
 	return nil
+}
+
+// passOn tells the tap, if there is one, what has come when there is a place
+// to go on from behind it.
+func (h *hearing) passOn(frame feed.Frame, entries []revoked.Entry) {
+	if h.tap == nil {
+		return
+	}
+	h.held = append(h.held, entries...)
+	switch {
+	case !frame.HasPos:
+		return
+	case frame.Kind == feed.Snapshot:
+		h.tap.Snapshot(frame.Pos, frame.High, h.held)
+	default:
+		h.tap.Live(frame.Pos, frame.High, h.held)
+	}
+	h.held = nil
 }
 
 // apply puts entries in force. Their own time to leave is by the node's clock,
@@ -110,6 +133,13 @@ func (h *hearing) beat(b feed.Beat) error {
 	h.keys.demand(b.Keys)
 	h.heard.Store(true)
 	h.serve()
+	if h.tap == nil {
+		return nil
+	}
+	if age, known := h.age.age(); h.tap.Beat(b, age, known) {
+		h.setPosition(feed.Position{})
+		return errAnew
+	}
 	return nil
 }
 

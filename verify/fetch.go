@@ -53,6 +53,7 @@ func newFeedClient(c *http.Client) *http.Client {
 type document struct {
 	body   []byte
 	maxAge time.Duration
+	age    time.Duration // how long caches in between have had it
 }
 
 // fetch gets a JSON document of at most 256 KiB. It asks caches in between to
@@ -80,7 +81,7 @@ func fetchAs(ctx context.Context, client *http.Client, url string, authorize fun
 	if err != nil {
 		return document{}, fmt.Errorf("GET %s: %w", url, err)
 	}
-	return document{body, maxAge(res.Header)}, nil
+	return document{body, maxAge(res.Header), age(res.Header)}, nil
 }
 
 // readJSON reads the body of a 200 answer of the right type, bounded in size.
@@ -114,6 +115,18 @@ type statusError struct{ status int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("the answer has status %d", e.status) }
 
+// age reads Age (RFC 9111 section 5.1).
+func age(h http.Header) time.Duration {
+	s, err := strconv.ParseUint(h.Get("Age"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(s) * time.Second
+}
+
+// leastMaxAge is how long a key set stays fresh at least.
+const leastMaxAge = 30 * time.Second
+
 // maxAge reads Cache-Control, kept between half a minute and an hour.
 func maxAge(h http.Header) time.Duration {
 	for directive := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
@@ -122,7 +135,7 @@ func maxAge(h http.Header) time.Duration {
 			continue
 		}
 		if s, err := strconv.ParseUint(value, 10, 31); err == nil {
-			return min(max(time.Duration(s)*time.Second, 30*time.Second), time.Hour)
+			return min(max(time.Duration(s)*time.Second, leastMaxAge), time.Hour)
 		}
 	}
 	return defaultMaxAge
@@ -132,12 +145,12 @@ func maxAge(h http.Header) time.Duration {
 const longestDiscovered = 24 * time.Hour
 
 // discover fetches the authority's metadata (RFC 8414), insists that it is the
-// issuer's (section 3.3), and returns the longest lifetime of its tokens. No
-// address is taken from it: where to ask is configuration.
-func (r *remoteKeys) discover(ctx context.Context) (time.Duration, error) {
+// issuer's (section 3.3), and returns the longest lifetime of its tokens, and
+// the document. No address is taken from it: where to ask is configuration.
+func (r *remoteKeys) discover(ctx context.Context) (time.Duration, []byte, error) {
 	doc, err := fetch(ctx, r.client, r.authority+"/.well-known/oauth-authorization-server")
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	var issuer string
 	longest := longestLifetime
@@ -159,7 +172,7 @@ func (r *remoteKeys) discover(ctx context.Context) (time.Duration, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("discovery document: %w", err)
+		return 0, nil, fmt.Errorf("discovery document: %w", err)
 	}
 	if issuer != r.issuer {
 		err := fmt.Errorf("the authority at %s says that its issuer is %q, not %q", r.authority, issuer, r.issuer)
@@ -167,7 +180,7 @@ func (r *remoteKeys) discover(ctx context.Context) (time.Duration, error) {
 		case r.foreign <- err:
 		default:
 		}
-		return 0, err
+		return 0, nil, err
 	}
-	return longest, nil
+	return longest, doc.body, nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/feed"
 	"github.com/counterfoil/counterfoil/internal/jwk"
 	"github.com/counterfoil/counterfoil/internal/jws"
 	"github.com/counterfoil/counterfoil/internal/revoked"
@@ -63,6 +64,10 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	}
 	if cfg.APIKey != "" && !cfg.WithoutFeed {
 		v.follow(newFollower(cfg, newFeedClient(client), keys))
+		if tap := feed.TapOf(ctx); tap != nil {
+			keys.feed.tap = tap
+			tap.Open(table)
+		}
 	}
 	v.close = func() error {
 		keys.stop()
@@ -93,10 +98,13 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 type keySet struct {
 	version int64
 	keys    map[string]*jws.PublicKey
-	list    []*jws.PublicKey // the same, in the order of the document
-	longest time.Duration    // the longest exp - iat that the authority issues
+	longest time.Duration // the longest exp - iat that the authority issues
 	fetched time.Time
+	source  source
 }
+
+// source is a key set as it was published.
+type source struct{ keys, metadata []byte }
 
 // remoteKeys fetches the key set, keeps it fresh in the background, and holds
 // on to it while the authority cannot be reached. A known kid costs no I/O.
@@ -366,7 +374,7 @@ func (r *remoteKeys) load(ctx context.Context) (time.Duration, error) {
 	r.loading.Add(1)
 	defer r.loading.Add(-1)
 	at := r.clock() // what comes was true no earlier than this
-	longest, err := r.discover(ctx)
+	longest, metadata, err := r.discover(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -378,15 +386,15 @@ func (r *remoteKeys) load(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := r.install(set, longest, at); err != nil {
+	if err := r.install(set, longest, at.Add(-doc.age), source{doc.body, metadata}); err != nil {
 		return 0, err
 	}
-	return doc.maxAge, nil
+	return max(doc.maxAge-doc.age, leastMaxAge), nil
 }
 
 // install replaces the key set as a whole: a key that is gone from it is gone.
 // It never goes back to an older version, and takes no set without a key.
-func (r *remoteKeys) install(set jwk.Set, longest time.Duration, at time.Time) error {
+func (r *remoteKeys) install(set jwk.Set, longest time.Duration, at time.Time, from source) error {
 	if len(set.Keys) == 0 {
 		return errors.New("the key set has no key of use")
 	}
@@ -399,20 +407,20 @@ func (r *remoteKeys) install(set jwk.Set, longest time.Duration, at time.Time) e
 	if old != nil && at.Before(old.fetched) {
 		at = old.fetched
 	}
-	r.use(set, longest, at)
+	r.use(set, longest, at, from)
 	r.saveCache()
 	return nil
 }
 
 // use makes the set the one in force, and warm tokens look at it anew. A revoked
 // key in it stays revoked: the table of revocations is asked before the set is.
-func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
+func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time, from source) {
 	s := &keySet{
 		version: set.Version,
 		keys:    make(map[string]*jws.PublicKey, len(set.Keys)),
-		list:    set.Keys,
 		longest: longest,
 		fetched: at,
+		source:  from,
 	}
 	for _, k := range set.Keys {
 		s.keys[k.KID()] = k
@@ -422,7 +430,11 @@ func (r *remoteKeys) use(set jwk.Set, longest time.Duration, at time.Time) {
 	if first {
 		close(r.have)
 	}
-	if r.feed != nil {
-		r.feed.serve()
+	if r.feed == nil {
+		return
 	}
+	if r.feed.tap != nil {
+		r.feed.tap.Keys(feed.KeySet{Version: s.version, Document: from.keys, Discovery: from.metadata, Fetched: at, Longest: longest})
+	}
+	r.feed.serve()
 }

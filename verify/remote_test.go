@@ -328,3 +328,23 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Keys that come out of a cache, as a relay's, are as old as it says: however
+// many lie between, they are trusted for Config.MaxKeyAge in all.
+func TestKeysAreAsOldAsTheCacheSays(t *testing.T) {
+	es := newKey(t, "k1", jws.ES256)
+	a := newAuthority(es)
+	a.replace = map[string]http.HandlerFunc{"/.well-known/jwks.json": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		w.Header().Set("Age", "3000")
+		w.Write(jwk.MarshalSet(jwk.Set{Version: 1, Keys: []*jws.PublicKey{es.public}}))
+	}}
+	server := a.serve(t)
+	for _, tc := range []struct {
+		most time.Duration
+		want error
+	}{{time.Hour, nil}, {40 * time.Minute, ErrUnavailable}} {
+		v := open(t, Config{Authority: server.URL, MaxKeyAge: tc.most})
+		check(t, v, es.mint(t, goodClaims(time.Now())), tc.want)
+	}
+}
