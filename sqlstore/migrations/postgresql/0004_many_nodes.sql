@@ -22,16 +22,23 @@ CREATE TABLE counterfoil_moves (
 	meta      text              -- JSON; new side: what table meta will hold, once all else is there
 );
 
--- What the store of the sessions has to be told where that is another one
--- (Redis): written with the change, kept after it was told, so that it can be
--- told again when that store went back in time.
+-- Sessions can be kept elsewhere (Redis): sessions_in says in which one. That
+-- store has to be told what happened to them here, and to subjects: it is
+-- written down with the change, and kept after it was told, so that it can be
+-- told again when that store went back in time. What was told before
+-- journal_from is no longer there.
+ALTER TABLE counterfoil_meta ADD COLUMN sessions_in text;
+ALTER TABLE counterfoil_meta ADD COLUMN journal_from bigint NOT NULL DEFAULT 0;
 CREATE TABLE counterfoil_journal (
-	position bigint  PRIMARY KEY, -- counterfoil_feed.id, or drawn from its sequence
-	at       bigint  NOT NULL,
-	told     boolean NOT NULL DEFAULT false,
-	kind     text    NOT NULL, -- s: a session ended, u: a subject changed
-	ref      text    NOT NULL,
-	detail   text
+	no      bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	told_at bigint, -- NULL: not yet
+	kind    text NOT NULL, -- s: a session ended, u: a subject changed
+	shard   text NOT NULL, -- of ref
+	ref     text NOT NULL,
+	kept    text, -- the session that a sign-out of all others kept
+	detail  text NOT NULL -- JSON
 );
-CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (position) WHERE NOT told;
-CREATE INDEX counterfoil_journal_at ON counterfoil_journal (at);
+CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (no) WHERE told_at IS NULL;
+CREATE INDEX counterfoil_journal_told ON counterfoil_journal (shard, told_at);
+CREATE INDEX counterfoil_journal_ref ON counterfoil_journal (ref);
+CREATE INDEX counterfoil_journal_kept ON counterfoil_journal (kept) WHERE kept IS NOT NULL;

@@ -19,16 +19,23 @@ CREATE TABLE counterfoil_moves (
 	meta      TEXT              -- JSON; new side: what table meta will hold, once all else is there
 ) STRICT;
 
--- What the store of the sessions has to be told where that is another one
--- (Redis): written with the change, kept after it was told, so that it can be
--- told again when that store went back in time.
+-- Sessions can be kept elsewhere (Redis): sessions_in says in which one. That
+-- store has to be told what happened to them here, and to subjects: it is
+-- written down with the change, and kept after it was told, so that it can be
+-- told again when that store went back in time. What was told before
+-- journal_from is no longer there.
+ALTER TABLE counterfoil_meta ADD COLUMN sessions_in TEXT;
+ALTER TABLE counterfoil_meta ADD COLUMN journal_from INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE counterfoil_journal (
-	position INTEGER PRIMARY KEY, -- counterfoil_feed.id, or drawn from its numbers
-	at       INTEGER NOT NULL,
-	told     INTEGER NOT NULL DEFAULT 0,
-	kind     TEXT    NOT NULL, -- s: a session ended, u: a subject changed
-	ref      TEXT    NOT NULL,
-	detail   TEXT
+	no      INTEGER PRIMARY KEY AUTOINCREMENT,
+	told_at INTEGER, -- NULL: not yet
+	kind    TEXT NOT NULL, -- s: a session ended, u: a subject changed
+	shard   TEXT NOT NULL, -- of ref
+	ref     TEXT NOT NULL,
+	kept    TEXT, -- the session that a sign-out of all others kept
+	detail  TEXT NOT NULL -- JSON
 ) STRICT;
-CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (position) WHERE told = 0;
-CREATE INDEX counterfoil_journal_at ON counterfoil_journal (at);
+CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (no) WHERE told_at IS NULL;
+CREATE INDEX counterfoil_journal_told ON counterfoil_journal (shard, told_at);
+CREATE INDEX counterfoil_journal_ref ON counterfoil_journal (ref);
+CREATE INDEX counterfoil_journal_kept ON counterfoil_journal (kept) WHERE kept IS NOT NULL;
