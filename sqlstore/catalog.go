@@ -27,9 +27,11 @@ func (c catalog) Keys(ctx context.Context) (counterfoil.KeyRing, error) {
 func (c catalog) keys(ctx context.Context) (ring counterfoil.KeyRing, err error) {
 	err = c.engine.view(ctx, func(on runner) error {
 		ring.Keys = nil
+		found := false
 		// That m is one row PostgreSQL must be told: it would guess thousands,
 		// and spend longer on compiling (JIT) than on all else at the start.
-		return each(ctx, on, func(r *row) error {
+		err := each(ctx, on, func(r *row) error {
+			found = true
 			ring.Version = r.int()
 			if r.null() {
 				return nil
@@ -45,6 +47,10 @@ func (c catalog) keys(ctx context.Context) (ring counterfoil.KeyRing, err error)
 			return nil
 		}, `SELECT m.key_version, k.kid, k.algorithm, k.state, k.public, k.sealed, k.created_at, k.until
 			FROM {meta} m LEFT JOIN {keys} k ON true WHERE m.id = 1 ORDER BY k.place`)
+		if err == nil && !found {
+			err = c.noMeta(ctx, on)
+		}
+		return err
 	})
 	return ring, err
 }

@@ -21,8 +21,9 @@ var errChanged = errors.New("changed meanwhile")
 
 // SQLite result codes that this package acts on.
 const (
-	sqliteBusy   = 5
-	sqliteLocked = 6
+	sqliteBusy       = 5
+	sqliteLocked     = 6
+	sqliteConstraint = 19
 )
 
 // SQLite result codes that say the database cannot be used now.
@@ -86,6 +87,12 @@ func unavailable(err error) bool {
 
 // failed wraps err with what was being done.
 func failed(op string, err error) error {
+	switch {
+	case fenced(err):
+		return fmt.Errorf("sqlstore: %s: %w", op, counterfoil.ErrStoreMoving)
+	case errors.Is(err, errNoMeta):
+		return fmt.Errorf("sqlstore: %s: %w: %w", op, counterfoil.ErrStoreMoved, err)
+	}
 	if unavailable(err) && !errors.Is(err, counterfoil.ErrStoreUnavailable) {
 		return fmt.Errorf("sqlstore: %s: %w: %w", op, counterfoil.ErrStoreUnavailable, err)
 	}

@@ -46,7 +46,10 @@ func (f feed) Read(ctx context.Context, after int64, limit int) (entries []count
 
 func (f feed) Head(ctx context.Context) (head counterfoil.FeedHead, err error) {
 	err = f.engine.view(ctx, func(on runner) error {
-		_, err := one(ctx, on, func(r *row) { head.Timeline, head.Position = r.int(), r.int() }, `SELECT timeline, {floor} FROM {meta}`)
+		found, err := one(ctx, on, func(r *row) { head.Timeline, head.Position = r.int(), r.int() }, `SELECT timeline, {floor} FROM {meta}`)
+		if err == nil && !found {
+			err = f.noMeta(ctx, on)
+		}
 		return err
 	})
 	if err != nil {

@@ -199,11 +199,17 @@ func (s *Store) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+	if len(missing) > 0 {
+		err = s.unhurried(ctx, func() error {
+			return s.engine.tx(ctx, func(on runner) error { return s.migrateIn(ctx, on) })
+		})
 	}
-	return s.unhurried(ctx, func() error {
-		return s.engine.tx(ctx, func(on runner) error { return s.migrateIn(ctx, on) })
+	if err != nil || s.moving {
+		return err
+	}
+	return s.engine.view(ctx, func(on runner) error {
+		_, err := s.now(ctx, on) // not where a move left it, or has yet to fill it
+		return err
 	})
 }
 

@@ -14,8 +14,11 @@ import (
 func (s *sessions) insertSQLite(ctx context.Context, on runner, add counterfoil.Session, values []any) (snap counterfoil.Snapshot, err error) {
 	var sub subject
 	read := func() error {
-		_, err := one(ctx, on, func(r *row) { snap.KeyVersion, sub = r.int(), readSubject(r) },
+		found, err := one(ctx, on, func(r *row) { snap.KeyVersion, sub = r.int(), readSubject(r) },
 			`SELECT m.key_version, `+subjectColumns+` FROM {meta} m LEFT JOIN {subjects} u ON u.id = $1`, add.Subject)
+		if err == nil && !found {
+			err = s.noMeta(ctx, on)
+		}
 		return err
 	}
 	if err := read(); err != nil {
@@ -133,8 +136,11 @@ func (s *sessions) subjectSQLite(ctx context.Context, on runner, id string) (cou
 	var floor int64
 	// Both from one snapshot: an Advance that makes the row meanwhile is seen
 	// by both or by neither, and so goes above what is told here.
-	_, err := one(ctx, on, func(r *row) { floor, sub = r.int(), readSubject(r) },
+	found, err := one(ctx, on, func(r *row) { floor, sub = r.int(), readSubject(r) },
 		`SELECT {floor}, `+subjectColumns+` FROM {meta} m LEFT JOIN {subjects} u ON u.id = $1`, id)
+	if err == nil && !found {
+		err = s.noMeta(ctx, on)
+	}
 	if sub.no == 0 {
 		return counterfoil.Subject{ID: id, Epoch: floor + 1}, err
 	}

@@ -28,6 +28,7 @@ type settings struct {
 	clock   func() time.Time // nil: PostgreSQL's own
 	migrate bool
 	relaxed bool
+	moving  bool // opened by a move, also where it cannot be used
 }
 
 // Option changes how a Store works.
@@ -110,7 +111,7 @@ func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 func (s *Store) now(ctx context.Context, on runner) (now time.Time, err error) {
 	found, err := one(ctx, on, func(r *row) { now = s.clockOr(r) }, `SELECT {clock} FROM {meta}`)
 	if err == nil && !found {
-		err = errors.New("the row in table meta is missing")
+		err = s.noMeta(ctx, on)
 	}
 	return now, err
 }

@@ -262,6 +262,5 @@ func (s users) list(ctx context.Context, after string, limit int) (list []direct
 
 // duplicate says that a unique column has the value already.
 func duplicate(err error) bool {
-	const sqliteConstraint = 19
-	return err != nil && (sqlState(err) == "23505" || sqliteCode(err) == sqliteConstraint)
+	return err != nil && (sqlState(err) == "23505" || sqliteCode(err) == sqliteConstraint && !fenced(err))
 }
