@@ -209,6 +209,9 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	return s.engine.view(ctx, func(on runner) error {
 		_, err := s.now(ctx, on) // not where a move left it, or has yet to fill it
+		if err == nil {
+			err = s.refuseElsewhere(ctx, on)
+		}
 		return err
 	})
 }

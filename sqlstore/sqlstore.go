@@ -19,6 +19,7 @@ type Store struct {
 	settings
 	db     *sql.DB
 	engine engine
+	judge  func(ctx context.Context, sid string) (Kept, error) // nil: the sessions are here
 }
 
 var _ counterfoil.Store = (*Store)(nil)

@@ -60,6 +60,9 @@ func (s users) Create(ctx context.Context, p directory.User) error {
 		_, err := on.exec(ctx, `INSERT INTO {subjects} AS u (id, epoch, roles, scope, disabled) SELECT $1, {floor} + 1, $2, $3, $4 WHERE true
 			ON CONFLICT (id) DO UPDATE SET epoch = u.epoch + 1, roles = excluded.roles, scope = excluded.scope, disabled = excluded.disabled`,
 			p.ID, roles, scope, s.truth(p.Rights.Disabled))
+		if err == nil {
+			err = s.noteSubject(ctx, on, p.ID)
+		}
 		if err != nil {
 			return err
 		}
@@ -151,6 +154,10 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 	if err != nil {
 		return nil, err
 	}
+	kept, err := s.judged(ctx, advance)
+	if err != nil {
+		return nil, err
+	}
 	err = s.engine.tx(ctx, func(on runner) error {
 		done = nil
 		if advance != nil || changedRights {
@@ -168,7 +175,7 @@ func (s users) replace(ctx context.Context, was *userRow, next *directory.User, 
 		case changed != 1:
 			return errChanged
 		case advance != nil:
-			d, err := s.advance(ctx, on, *advance)
+			d, err := s.advanceWith(ctx, on, *advance, kept)
 			next.Rights, next.Epoch, done = d.Subject.Rights, d.Subject.Epoch, &d
 			return err
 		case changedRights:
@@ -202,6 +209,9 @@ func (s users) setRights(ctx context.Context, on runner, id string, g *counterfo
 	_, err = one(ctx, on, func(r *row) { epoch = r.int() },
 		`UPDATE {subjects} SET epoch = epoch + 1, roles = $2, scope = $3, disabled = $4 WHERE id = $1 RETURNING epoch`,
 		id, roles, scope, s.truth(g.Disabled))
+	if err == nil {
+		err = s.noteSubject(ctx, on, id)
+	}
 	return epoch, err
 }
 
@@ -218,7 +228,7 @@ func (s users) Delete(ctx context.Context, id string, a counterfoil.Advance) (do
 		if deleted != 1 {
 			return counterfoil.ErrNotFound
 		}
-		done, err = s.advance(ctx, on, a)
+		done, err = s.advanceWith(ctx, on, a, Kept{})
 		return err
 	})
 	if err != nil {

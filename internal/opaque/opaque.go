@@ -122,6 +122,17 @@ func NewID() string {
 	return newSelector(b[0])
 }
 
+// Shard returns the two characters with which [NewSelector] begins for the name.
+func Shard(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return ShardName(sum[0])
+}
+
+// ShardName returns the two characters of the shard with the number.
+func ShardName(shard byte) string {
+	return string([]byte{alphabet[shard/62], alphabet[shard%62]})
+}
+
 func newSelector(shard byte) string {
 	var raw [16]byte
 	rand.Read(raw[:])

@@ -33,12 +33,11 @@ CREATE TABLE counterfoil_journal (
 	no      bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	told_at bigint, -- NULL: not yet
 	kind    text NOT NULL, -- s: a session ended, u: a subject changed
-	shard   text NOT NULL, -- of ref
-	ref     text NOT NULL,
+	ref     text NOT NULL, -- its sid, its id
 	kept    text, -- the session that a sign-out of all others kept
 	detail  text NOT NULL -- JSON
 );
 CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (no) WHERE told_at IS NULL;
-CREATE INDEX counterfoil_journal_told ON counterfoil_journal (shard, told_at);
+CREATE INDEX counterfoil_journal_told ON counterfoil_journal (told_at);
 CREATE INDEX counterfoil_journal_ref ON counterfoil_journal (ref);
 CREATE INDEX counterfoil_journal_kept ON counterfoil_journal (kept) WHERE kept IS NOT NULL;

@@ -30,12 +30,11 @@ CREATE TABLE counterfoil_journal (
 	no      INTEGER PRIMARY KEY AUTOINCREMENT,
 	told_at INTEGER, -- NULL: not yet
 	kind    TEXT NOT NULL, -- s: a session ended, u: a subject changed
-	shard   TEXT NOT NULL, -- of ref
-	ref     TEXT NOT NULL,
+	ref     TEXT NOT NULL, -- its sid, its id
 	kept    TEXT, -- the session that a sign-out of all others kept
 	detail  TEXT NOT NULL -- JSON
 ) STRICT;
 CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (no) WHERE told_at IS NULL;
-CREATE INDEX counterfoil_journal_told ON counterfoil_journal (shard, told_at);
+CREATE INDEX counterfoil_journal_told ON counterfoil_journal (told_at);
 CREATE INDEX counterfoil_journal_ref ON counterfoil_journal (ref);
 CREATE INDEX counterfoil_journal_kept ON counterfoil_journal (kept) WHERE kept IS NOT NULL;

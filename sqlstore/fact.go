@@ -1,0 +1,94 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/internal/opaque"
+)
+
+// factColumns are what readFact reads.
+const factColumns = `no, ref, detail`
+
+// factDetail is a fact as the journal has it, times in Unix milliseconds.
+type factDetail struct {
+	End     *factEnd     `json:"end,omitempty"`
+	Subject *factSubject `json:"subject,omitempty"`
+	Keep    *factKeep    `json:"keep,omitempty"`
+}
+
+type factEnd struct {
+	Reason counterfoil.Reason `json:"reason"`
+	Actor  string             `json:"actor,omitempty"`
+	At     int64              `json:"at"`
+}
+
+type factSubject struct {
+	Epoch          int64    `json:"epoch"`
+	SignedOutBelow int64    `json:"below,omitempty"`
+	SignedOut      *factEnd `json:"out,omitempty"`
+	Roles          []string `json:"roles,omitempty"`
+	Scope          []string `json:"scope,omitempty"`
+	Disabled       bool     `json:"disabled,omitempty"`
+}
+
+type factKeep struct {
+	ID       string   `json:"sid"`
+	Secret   []byte   `json:"secret,omitempty"`
+	AuthTime *int64   `json:"auth_time,omitempty"`
+	Methods  []string `json:"amr"` // null: as they were
+}
+
+func (f *Fact) detail() (d factDetail) {
+	d.End = endDetail(f.End)
+	if u := f.Subject; u != nil {
+		d.Subject = &factSubject{u.Epoch, u.SignedOutBelow, endDetail(u.SignedOut), u.Roles, u.Scope, u.Disabled}
+	}
+	if k := f.Keep; k != nil {
+		d.Keep = &factKeep{ID: k.ID, Methods: k.Methods}
+		if k.SecretHash != (opaque.Hash{}) {
+			d.Keep.Secret = k.SecretHash[:]
+		}
+		if !k.AuthTime.IsZero() {
+			at := k.AuthTime.UnixMilli()
+			d.Keep.AuthTime = &at
+		}
+	}
+	return d
+}
+
+func endDetail(e *counterfoil.End) *factEnd {
+	if e == nil {
+		return nil
+	}
+	return &factEnd{e.Reason, e.Actor, e.At.UnixMilli()}
+}
+
+func (e *factEnd) end() *counterfoil.End {
+	if e == nil {
+		return nil
+	}
+	return &counterfoil.End{Reason: e.Reason, Actor: e.Actor, At: fromMillis(e.At)}
+}
+
+func readFact(r *row) (Fact, error) {
+	f := Fact{No: r.int(), Ref: r.text()}
+	var d factDetail
+	if err := json.Unmarshal([]byte(r.text()), &d); err != nil {
+		return f, fmt.Errorf("journal, number %d: %w", f.No, err)
+	}
+	f.End = d.End.end()
+	if u := d.Subject; u != nil {
+		f.Subject = &counterfoil.Subject{ID: f.Ref, Epoch: u.Epoch, SignedOutBelow: u.SignedOutBelow, SignedOut: u.SignedOut.end(),
+			Rights: counterfoil.Rights{Roles: u.Roles, Scope: u.Scope, Disabled: u.Disabled}}
+	}
+	if k := d.Keep; k != nil {
+		f.Keep = &counterfoil.Keep{ID: k.ID, Methods: k.Methods}
+		copy(f.Keep.SecretHash[:], k.Secret)
+		if k.AuthTime != nil {
+			f.Keep.AuthTime = fromMillis(*k.AuthTime)
+		}
+	}
+	return f, nil
+}
