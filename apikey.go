@@ -104,8 +104,9 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 	}
 	now := a.now()
 	key, generation, ok := a.apiKeys.get(parsed.Selector, now)
+	fresh := false
 	if !ok {
-		key, err = a.store.Catalog().APIKey(ctx, parsed.Selector)
+		key, fresh, err = a.readAPIKey(ctx, parsed.Selector, now)
 		if errors.Is(err, ErrNotFound) {
 			return APIKey{}, verify.ErrTokenInvalid
 		}
@@ -116,8 +117,31 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 	if !parsed.Matches(key.SecretHash) || !key.RevokedAt.IsZero() || !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
 		return APIKey{}, verify.ErrTokenInvalid
 	}
-	a.apiKeys.put(key, now, generation, !ok)
+	a.apiKeys.put(key, now, generation, fresh)
 	return key, nil
+}
+
+// readAPIKey reads an API key. A node that is cut off from its store takes the
+// one that it read last, where degraded minting is on and for as long: fresh is
+// false then.
+func (a *Authority) readAPIKey(ctx context.Context, id string, now time.Time) (key APIKey, fresh bool, err error) {
+	if a.degraded == nil {
+		key, err = a.store.Catalog().APIKey(ctx, id)
+		return key, true, err
+	}
+	wait := readWait
+	if a.degraded.outage.cut.Load() {
+		wait = cutWait
+	}
+	bounded, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	key, err = a.store.Catalog().APIKey(bounded, id)
+	if err != nil && unanswered(err) && ctx.Err() == nil {
+		if kept, ok := a.apiKeys.kept(id, now, a.cfg.Degraded); ok {
+			return kept, false, nil
+		}
+	}
+	return key, true, err
 }
 
 const (
@@ -148,6 +172,18 @@ func (c *apiKeyCache) get(id string, now time.Time) (key APIKey, generation int,
 		return APIKey{}, c.generation, false
 	}
 	return k.key, c.generation, true
+}
+
+// kept is the key as it was read at most so long ago.
+func (c *apiKeyCache) kept(id string, now time.Time, most time.Duration) (APIKey, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.keys[id]
+	if !ok {
+		return APIKey{}, false
+	}
+	age, ok := elapsed(now.Sub(k.readAt), now.Round(0).Sub(k.readAt.Round(0)))
+	return k.key, ok && age <= most
 }
 
 func readTime(k *cachedAPIKey) time.Time {

@@ -46,6 +46,8 @@ type Authority struct {
 	follower    *follower
 	watches     *sessionWatches
 	counters    *counters
+	degraded    *degradedMinting // nil: off
+	recorded    atomic.Int64     // how long the store makes everybody keep feed entries
 
 	stop func()
 	done sync.WaitGroup
@@ -83,6 +85,12 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 		counters:    newCounters(),
 	}
 	a.touches = newToucher(a)
+	// Before anything is minted that the entries have to outlive.
+	unsettled, err := store.Feed().Retain(ctx, a.retain())
+	if err != nil {
+		return nil, fmt.Errorf("counterfoil: %w", err)
+	}
+	a.degraded = newDegradedMinting(a, unsettled)
 	if err := a.startKeys(ctx); err != nil {
 		return nil, fmt.Errorf("counterfoil: %w", err)
 	}
@@ -97,6 +105,9 @@ func New(ctx context.Context, store Store, config Config) (*Authority, error) {
 	a.stop = stop
 	a.done.Go(func() { a.maintain(background) })
 	a.done.Go(func() { a.follower.run(background) })
+	if a.degraded != nil {
+		a.done.Go(func() { a.degraded.outage.run(background) })
+	}
 	return a, nil
 }
 
@@ -168,10 +179,14 @@ func skew(before, at, after time.Time) error {
 	return nil
 }
 
-// MaxTokenLifetime is the longest exp − iat that this authority signs.
+// MaxTokenLifetime is the longest exp − iat that this authority signs, on
+// whichever of its nodes.
 func (a *Authority) MaxTokenLifetime() time.Duration { return a.maxTokenLifetime() }
 
-func (a *Authority) maxTokenLifetime() time.Duration { return a.cfg.TokenLifetime }
+// maxTokenLifetime counts the tokens of degraded minting from the read, their iat.
+func (a *Authority) maxTokenLifetime() time.Duration {
+	return max(a.cfg.TokenLifetime, a.cfg.Degraded, time.Duration(a.recorded.Load())-retainMargin)
+}
 
 // retain is how long a feed entry must be kept: as long as any token lives
 // that it refuses.

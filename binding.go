@@ -144,7 +144,7 @@ func (a *Authority) presented(ctx context.Context, credential, clientID string) 
 	if err != nil {
 		return nil, "", &EndedError{Err: ErrSessionUnknown}
 	}
-	snap, err := a.sessions.Snapshot(ctx, token.Selector)
+	snap, err := a.snapshot(ctx, token.Selector)
 	if errors.Is(err, ErrNotFound) {
 		return nil, "", &EndedError{Err: ErrSessionUnknown}
 	}

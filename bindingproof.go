@@ -220,7 +220,7 @@ func (a *Authority) ProveDevice(ctx context.Context, r *http.Request, sid, proof
 	if !opaque.IsSelector(sid) {
 		return nil, &EndedError{Err: ErrSessionUnknown}
 	}
-	snap, err := a.sessions.Snapshot(ctx, sid)
+	snap, err := a.snapshot(ctx, sid)
 	if errors.Is(err, ErrNotFound) {
 		return nil, &EndedError{Err: ErrSessionUnknown}
 	}
@@ -292,6 +292,7 @@ func (a *Authority) change(ctx context.Context, snap *Snapshot, fn func(*Session
 		}
 		return false, fn(stored)
 	})
+	a.degraded.forgetSession(snap.Session.ID)
 	a.Apply(revocations...)
 	var ended *EndedError
 	var proof *ProofError

@@ -151,6 +151,10 @@ func (a *Authority) refreshAndCheck(ctx context.Context, sessionToken string, wa
 		if err == nil {
 			return grant, claims, nil
 		}
+		if grant.Degraded && errors.Is(err, verify.ErrTokenTooOld) {
+			// There is none younger before the store is back.
+			return nil, nil, fmt.Errorf("%w: %w", verify.ErrUnavailable, err)
+		}
 		if !again || !errors.Is(err, verify.ErrTokenStale) {
 			return nil, nil, err
 		}

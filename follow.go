@@ -90,6 +90,7 @@ func (f *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		f.a.degraded.heard(err)
 		f.complain("follow the feed log", errors.Join(err, f.close()))
 		pause(ctx, retry)
 		retry = min(2*retry, lastRetry)
@@ -136,10 +137,12 @@ func (f *follower) step(ctx context.Context) (whole bool, err error) {
 			// Another history: positions in the old one say nothing about what
 			// it holds. It is read from its beginning.
 			f.resolved = 0
+			f.a.degraded.forget()
 			return false, f.close()
 		}
 	}
 	f.resolved = batch.Resolved
+	f.a.recorded.Store(int64(batch.Retain))
 	f.loadKeys(ctx, batch.KeyVersion)
 	entries := f.a.keepLongEnough(batch.Entries)
 	f.a.revocations.Apply(entries...)

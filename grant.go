@@ -20,6 +20,9 @@ type Grant struct {
 	ExpiresIn    time.Duration // the same, counted from when it was issued
 	RefreshAfter time.Duration // when to ask for the next one; jittered
 	ServerTime   time.Time
+	// Degraded says that this node is cut off from its store and minted from a
+	// copy of the session ([Config.Degraded]).
+	Degraded bool
 
 	cookie string
 }

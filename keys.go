@@ -29,6 +29,7 @@ const maxPublishedKeys = 64
 type keySet struct {
 	version int64
 	signer  *jws.Signer
+	kid     string // of signer
 	public  map[string]*jws.PublicKey
 	list    []*jws.PublicKey
 	until   map[string]time.Time // when retiring keys leave
@@ -189,6 +190,7 @@ func (a *Authority) installKeys(r *KeyRing) error {
 		if k.State != KeyActive || set.signer != nil && k.Algorithm != a.cfg.Algorithm {
 			continue
 		}
+		set.kid = k.ID
 		set.signer, err = a.openSigner(&k)
 		if err != nil {
 			return err

@@ -60,11 +60,28 @@ func (a *Authority) mint(ctx context.Context, snap *Snapshot, audience string, i
 	if !exp.After(issued) {
 		return nil, &EndedError{Err: ErrSessionExpired, SessionID: s.ID, EndedAt: s.IdleExpiresAt()}
 	}
-	payload, err := a.payload(s, snap.Subject.Epoch, audience, issued, exp, claims)
+	rest, err := appendRest(make([]byte, 0, 256), s, snap.Subject.Epoch, claims)
 	if err != nil {
 		return nil, err
 	}
-	token, err := set.signer.Sign(payload)
+	grant, err := a.sign(set, snap, payloadTimes{audience, iat, exp}, iat, rest)
+	if err != nil {
+		return nil, err
+	}
+	a.degraded.keep(snap, iat, rest)
+	return grant, nil
+}
+
+// payloadTimes is what two access tokens of one snapshot differ in.
+type payloadTimes struct {
+	audience string
+	iat, exp time.Time
+}
+
+// sign makes the grant with an access token that is handed out at now.
+func (a *Authority) sign(set *keySet, snap *Snapshot, t payloadTimes, now time.Time, rest []byte) (*Grant, error) {
+	s := &snap.Session
+	token, err := set.signer.Sign(a.payload(s, t, rest))
 	if err != nil {
 		return nil, fmt.Errorf("sign access token: %w", err)
 	}
@@ -72,9 +89,9 @@ func (a *Authority) mint(ctx context.Context, snap *Snapshot, audience string, i
 		return nil, &FieldError{"claims", fmt.Sprintf("the access token would have %d characters, %d is the limit", len(token), jws.MaxToken)}
 	}
 	a.counters.mints.Add(1)
-	expiresIn := exp.Sub(iat)
+	expiresIn := t.exp.Sub(now)
 	return &Grant{
-		Session: *s, AccessToken: token, ExpiresAt: exp, ServerTime: snap.Now,
+		Session: *s, AccessToken: token, ExpiresAt: t.exp, ServerTime: snap.Now,
 		ExpiresIn: expiresIn, RefreshAfter: refreshAfter(expiresIn),
 		cookie: a.cookieName(s.ClientID),
 	}, nil
@@ -184,25 +201,32 @@ func printable(s string) bool {
 
 // payload writes the claims of RFC 9068 section 2.2 and ours. By hand, since
 // this runs at each refresh: a fifth of the signature's cost would go to reflection.
-func (a *Authority) payload(s *Session, epoch int64, audience string, iat, exp time.Time, c Claims) ([]byte, error) {
-	b := make([]byte, 0, 512)
+func (a *Authority) payload(s *Session, t payloadTimes, rest []byte) []byte {
+	b := make([]byte, 0, 384+len(rest))
 	b = append(b, `{"iss":`...)
 	b = strictjson.AppendString(b, a.cfg.Issuer)
 	b = append(b, `,"sub":`...)
 	b = strictjson.AppendString(b, s.Subject)
 	b = append(b, `,"aud":`...)
-	b = strictjson.AppendString(b, audience)
+	b = strictjson.AppendString(b, t.audience)
 	b = append(b, `,"client_id":`...)
 	b = strictjson.AppendString(b, s.ClientID)
 	b = append(b, `,"sid":"`...)
 	b = append(b, s.ID...)
 	b = append(b, `","iat":`...)
-	b = strconv.AppendInt(b, iat.Unix(), 10)
+	b = strconv.AppendInt(b, t.iat.Unix(), 10)
 	b = append(b, `,"exp":`...)
-	b = strconv.AppendInt(b, exp.Unix(), 10)
+	b = strconv.AppendInt(b, t.exp.Unix(), 10)
 	b = append(b, `,"jti":"`...)
 	b = append(b, opaque.RandomText()...)
-	b = append(b, `","auth_time":`...)
+	b = append(b, '"')
+	b = append(b, rest...)
+	return append(b, '}')
+}
+
+// appendRest writes what each access token of a snapshot says alike.
+func appendRest(b []byte, s *Session, epoch int64, c Claims) ([]byte, error) {
+	b = append(b, `,"auth_time":`...)
 	b = strconv.AppendInt(b, s.AuthTime.Unix(), 10)
 	b = append(b, `,"amr":`...)
 	b = appendStrings(b, s.Methods)
@@ -216,11 +240,7 @@ func (a *Authority) payload(s *Session, epoch int64, audience string, iat, exp t
 		b = append(b, `,"scope":`...)
 		b = strictjson.AppendString(b, strings.Join(c.Scope, " "))
 	}
-	b, err := appendExtra(b, c.Extra)
-	if err != nil {
-		return nil, err
-	}
-	return append(b, '}'), nil
+	return appendExtra(b, c.Extra)
 }
 
 func appendStrings(b []byte, list []string) []byte {

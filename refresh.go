@@ -32,7 +32,8 @@ type RefreshRequest struct {
 // refreshes may run at once: nothing is used up. Errors: [*EndedError], the
 // only ones that end the client's session; [*FieldError];
 // [verify.ErrProofRequired] for a device-bound session whose bound cookie is
-// missing or over; [verify.ErrUnavailable], to be tried again.
+// missing or over; [verify.ErrUnavailable], to be tried again. With
+// [Config.Degraded] a node that is cut off from its store mints from a copy.
 func (a *Authority) Refresh(ctx context.Context, sessionToken string, r RefreshRequest) (_ *Grant, err error) {
 	defer func() { a.counters.refreshes.count(err) }()
 	audience, err := a.audience(r.Audience)
@@ -41,6 +42,9 @@ func (a *Authority) Refresh(ctx context.Context, sessionToken string, r RefreshR
 	}
 	iat := a.now()
 	snap, err := a.authenticated(ctx, sessionToken, r.ClientID)
+	if err != nil && a.degraded != nil && unanswered(err) && ctx.Err() == nil {
+		return a.degraded.mint(sessionToken, audience, r, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,7 @@ func (a *Authority) RightsChanged(ctx context.Context, subject string) error {
 // NewAdvance is the template of an Advance that a directory's store carries
 // out together with a change of the user.
 func (a *Authority) NewAdvance(subject string) Advance {
+	a.degraded.forgetSubject(subject)
 	return Advance{Subject: subject, Retain: a.retain()}
 }
 
@@ -70,6 +71,9 @@ func (a *Authority) revokeSession(ctx context.Context, sessions SessionStore, si
 	if !opaque.IsSelector(sid) {
 		return nil, fmt.Errorf("revoke session: %w", ErrNotFound)
 	}
+	// Also where the store cannot be asked: then nobody mints for it here.
+	a.degraded.forgetSession(sid)
+	defer a.degraded.forgetSession(sid) // a refresh was under way
 	ended, err := sessions.End(ctx, EndRequest{
 		ID: sid, Subject: o.subject, End: End{Reason: reason, Actor: o.actor}, Retain: a.retain(),
 	})
@@ -92,6 +96,7 @@ func (a *Authority) revokeSubject(ctx context.Context, sessions SessionStore, su
 		return nil, err
 	}
 	advance := a.NewAdvance(subject)
+	defer a.degraded.forgetSubject(subject)
 	advance.SignOut, advance.End = true, End{Reason: reason, Actor: o.actor}
 	if o.except != "" {
 		advance.Keep = &Keep{ID: o.except}

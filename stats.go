@@ -33,6 +33,12 @@ type Stats struct {
 	Refreshes  Outcomes // Refresh, those behind Browser and the gateway included
 	LiveChecks Outcomes // of this process's verifiers, introspection included
 	Mints      uint64   // access tokens signed, for whatever reason
+	// DegradedMints are those of them that came from a copy of the session,
+	// while the store did not answer ([Config.Degraded]). Degraded says that it
+	// does not now, and DegradedCopies of how many sessions there are copies.
+	DegradedMints  uint64
+	Degraded       bool
+	DegradedCopies int
 
 	// Revocations that were committed through this node, by what they are of:
 	// a session (also one that had ended before), all sessions of a subject, a
@@ -133,7 +139,7 @@ func (c *counters) revoked(list []Revocation) {
 // Stats returns what this authority has done, and how it is.
 func (a *Authority) Stats() Stats {
 	c, f := a.counters, a.follower.server.Stats()
-	return Stats{
+	s := Stats{
 		SignIns: c.signIns.shown(), Refreshes: c.refreshes.shown(), LiveChecks: c.liveChecks.shown(), Mints: c.mints.Load(),
 		SessionsRevoked: c.sessionsRevoked.Load(), SubjectsRevoked: c.subjectsRevoked.Load(), RightsChanged: c.rightsChanged.Load(), KeysRevoked: c.keysRevoked.Load(),
 		BrowserRefusals: c.browserRefusals.shown(), StoreErrors: c.storeErrors.Load(),
@@ -142,6 +148,11 @@ func (a *Authority) Stats() Stats {
 		FeedAge: f.Age, FeedTimeline: f.Position.Timeline, FeedPosition: f.Position.Seq, FeedReaders: f.Streams, FeedCut: f.Cut, Watches: a.watches.len(),
 		VerifierLag: c.verifierLag.Distribution(), KeyVersion: a.keys.Load().version,
 	}
+	if d := a.degraded; d != nil {
+		s.DegradedMints, s.DegradedCopies = d.mints.Load(), d.copies.len()
+		_, s.Degraded = d.outage.since()
+	}
+	return s
 }
 
 // longestLag bounds what is believed of a report.

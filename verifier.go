@@ -26,7 +26,7 @@ func (a *Authority) newVerifier(audience string, exchange time.Duration) (*verif
 // live is the live check of this process: the store is asked now.
 func (a *Authority) live(ctx context.Context, c *verify.Claims) (err error) {
 	defer func() { a.counters.liveChecks.count(err) }()
-	snap, err := a.sessions.Snapshot(ctx, c.SessionID)
+	snap, err := a.snapshot(ctx, c.SessionID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return verify.ErrTokenRevoked
@@ -77,7 +77,7 @@ func (a *Authority) Exchange(ctx context.Context, accessToken string, r Exchange
 	if r.ClientID != "" && c.ClientID != r.ClientID {
 		return nil, fmt.Errorf("token of another application: %w", verify.ErrTokenInvalid)
 	}
-	snap, err := a.sessions.Snapshot(ctx, c.SessionID)
+	snap, err := a.snapshot(ctx, c.SessionID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, &EndedError{Err: ErrSessionUnknown}

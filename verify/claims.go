@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +36,11 @@ type Claims struct {
 	Roles   []string
 	Scope   []string
 
-	notBefore int64      // nbf in Unix seconds; 0: not told
+	// Degraded (degraded): the authority was cut off from its store and minted
+	// from what it had read at IssuedAt ([NoDegraded]).
+	Degraded bool
+
+	notBefore int32      // nbf in seconds from iat; within 68 years of it
 	token     string     // the token, where it is not in warm
 	warm      *warmToken // the entry of a token that is remembered
 	verifier  *Verifier  // that verified it
@@ -106,6 +111,7 @@ func (c *Claims) Decode(v any) error {
 func parseClaims(payload []byte) (*Claims, error) {
 	c := &Claims{}
 	var epoch bool
+	var notBefore int64
 	err := strictjson.Object(payload, func(name string, value []byte) (err error) {
 		switch name {
 		case "iss":
@@ -127,7 +133,7 @@ func parseClaims(payload []byte) (*Claims, error) {
 		case "nbf":
 			var at time.Time
 			at, err = instant(value)
-			c.notBefore = at.Unix()
+			notBefore = at.Unix()
 		case "auth_time":
 			c.AuthTime, err = instant(value)
 		case "amr":
@@ -142,6 +148,8 @@ func parseClaims(payload []byte) (*Claims, error) {
 			c.Roles, err = texts(value)
 		case "scope":
 			c.Scope, err = scope(value)
+		case "degraded":
+			c.Degraded, err = strictjson.Bool(value)
 		case "cnf":
 			err = errors.New("the token is bound to its sender, which this verifier cannot check")
 		default:
@@ -170,6 +178,9 @@ func parseClaims(payload []byte) (*Claims, error) {
 		if !need.present {
 			return nil, errors.New("claim " + need.name + " is missing")
 		}
+	}
+	if notBefore != 0 {
+		c.notBefore = int32(min(max(notBefore-c.IssuedAt.Unix(), math.MinInt32), math.MaxInt32))
 	}
 	if !c.IssuedAt.Before(c.ExpiresAt) {
 		return nil, errors.New("claim exp is not after iat")

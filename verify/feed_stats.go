@@ -34,8 +34,10 @@ type Stats struct {
 	Snapshots  uint64 // complete snapshots heard
 	Reconnects uint64 // streams that ended or failed
 	FeedChecks uint64 // live checks made because of [MaxFeedAge]
-	KeyVersion int64  // version of the key set in use; 0 in the authority's own process
-	Watches    int    // contexts of [Watch] that have not ended
+	// Degraded counts requests with a token of degraded minting, refused or not.
+	Degraded   uint64
+	KeyVersion int64 // version of the key set in use; 0 in the authority's own process
+	Watches    int   // contexts of [Watch] that have not ended
 }
 
 type feedStats struct {
@@ -77,6 +79,7 @@ func (v *Verifier) Stats() Stats {
 		s.FeedAge, s.FeedAgeKnown = v.feedAge()
 	}
 	s.FeedChecks = v.checks.made.Load()
+	s.Degraded = v.degraded.Load()
 	s.Watches = v.watches.len()
 	r, ok := v.keys.(*remoteKeys)
 	if !ok {

@@ -105,7 +105,7 @@ func (i *introspector) verdict(data []byte, c *Claims) error {
 		return nil
 	}
 	// The authority tells more than active:false to those it knows.
-	for _, known := range [...]error{ErrTokenStale, ErrTokenExpired, ErrSessionRevoked, ErrSessionExpired, ErrSessionUnknown} {
+	for _, known := range [...]error{ErrTokenStale, ErrTokenExpired, ErrTokenTooOld, ErrSessionRevoked, ErrSessionExpired, ErrSessionUnknown} {
 		if known.(*Error).Code == code {
 			return known
 		}

@@ -23,6 +23,7 @@ type ruleset struct {
 	live           bool
 	cookie         bool
 	refreshWhenOld bool
+	noDegraded     bool
 }
 
 // MaxTokenAge asks for a token issued at most d ago. For an older one the
@@ -102,6 +103,15 @@ func Scope(names ...string) Rule {
 // has not been sent yet. If the authority cannot be asked, the answer is 503.
 func Live() Rule {
 	return Rule{func(r *ruleset) error { r.live = true; return nil }}
+}
+
+// NoDegraded refuses tokens of degraded minting, which an authority that is cut
+// off from its store may issue where its operator has switched that on: they
+// say what was true when it last read the session, up to some minutes ago.
+// [Live] and [MaxFeedAge] refuse them too. The answer is token_too_old: the
+// client refreshes once, and gets a good one if the authority's store is back.
+func NoDegraded() Rule {
+	return Rule{func(r *ruleset) error { r.noDegraded = true; return nil }}
 }
 
 // Cookie takes the access token from the cookie __Host-counterfoil-at also,

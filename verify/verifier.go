@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/counterfoil/counterfoil/internal/jws"
@@ -33,6 +34,7 @@ type Verifier struct {
 	liveTimeout time.Duration
 	feedAge     func() (time.Duration, bool) // nil: nothing is heard of revocations
 	checks      *feedChecks
+	degraded    atomic.Uint64 // requests with a token of degraded minting
 	watches     watches
 	exchange    time.Duration
 	close       func() error
@@ -166,6 +168,7 @@ var (
 	errNotYet       = invalid("nbf is in the future")
 	errLivesTooLong = invalid("exp - iat is beyond what the authority issues")
 	errOldFeed      = errors.New("the feed of revocations is older than the route takes, and there is no way to ask the authority")
+	errDegraded     = because(ErrTokenTooOld, errors.New("the authority was cut off from its store when it minted the token, and the route does not take that"))
 	errNoRecentAuth = errors.New("auth_time is missing or too far back")
 	errRoleMissing  = errors.New("a role is missing")
 	errScopeMissing = errors.New("a scope is missing")
@@ -263,7 +266,7 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 		return nil, ErrAudienceMismatch
 	case c.IssuedAt.After(now.Add(leeway)):
 		return nil, errFromFuture
-	case time.Unix(c.notBefore, 0).After(now.Add(leeway)):
+	case c.IssuedAt.Add(time.Duration(c.notBefore)*time.Second).After(now.Add(leeway)):
 		return nil, errNotYet
 	case c.ExpiresAt.Sub(c.IssuedAt) > k.longest:
 		return nil, errLivesTooLong
@@ -286,8 +289,14 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 // comes before what it cannot.
 func (v *Verifier) hold(ctx context.Context, token string, c *Claims, r *ruleset) error {
 	live := r.live
+	if c.Degraded {
+		v.degraded.Add(1)
+		if r.noDegraded || live || r.maxFeedAge > 0 {
+			return errDegraded
+		}
+	}
 	if r.maxTokenAge > 0 && !live && v.clock().Sub(c.IssuedAt) > r.maxTokenAge {
-		if v.live == nil || r.refreshWhenOld {
+		if v.live == nil || r.refreshWhenOld || c.Degraded {
 			return ErrTokenTooOld
 		}
 		live = true

@@ -325,7 +325,7 @@ func (v *Verifier) remember(token string, c *Claims, k knownKey, version uint64,
 	}
 	e := newWarmToken(token)
 	e.hash, e.claims, e.key = v.warm.hash(token), c, k.key
-	e.from = max(c.IssuedAt.Unix(), c.notBefore)*1e9 - int64(leeway)
+	e.from = (c.IssuedAt.Unix()+max(0, int64(c.notBefore)))*1e9 - int64(leeway)
 	e.until = min(c.ExpiresAt.UnixNano()+int64(leeway), now+int64(min(k.left, longestDiscovered)))
 	e.size = c.footprint(e)
 	e.stamp.Store(version)

@@ -29,7 +29,7 @@ var reserved = map[string]bool{
 	// RFC 7662: members of an introspection answer.
 	"active": true, "token_type": true,
 	// Ours.
-	"epoch": true, "roles": true,
+	"epoch": true, "roles": true, "degraded": true,
 	// Header names: some readers mix the two up.
 	"alg": true, "typ": true, "kid": true, "crit": true, "jku": true, "jwk": true,
 	"x5u": true, "x5c": true, "x5t": true, "b64": true, "cty": true,
