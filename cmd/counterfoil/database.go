@@ -103,9 +103,7 @@ func (d *database) connect(options ...sqlstore.Option) error {
 	if err != nil {
 		return d.fail(err)
 	}
-	// Enough to keep the cores busy while some connections wait for a disk or
-	// a network, and few enough to share a PostgreSQL server with others.
-	connections := max(16, 4*runtime.GOMAXPROCS(0))
+	connections := poolSize()
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	d.db = db
@@ -116,6 +114,11 @@ func (d *database) connect(options ...sqlstore.Option) error {
 	}
 	return nil
 }
+
+// poolSize is how many connections a process takes: enough to keep the cores
+// busy while some wait for a disk or a network, and few enough to share a
+// PostgreSQL server with others.
+func poolSize() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 
 // open opens a database that is there already. It never migrates: a server of
 // an older version may be running on it.
