@@ -28,7 +28,6 @@ func root() *command {
 		short: "Sessions you can revoke, with tokens that verify anywhere.",
 		children: []*command{
 			serveCommand(),
-			relayCommand(),
 			demoCommand(),
 			apiKeyCommand(),
 			userCommand(),
