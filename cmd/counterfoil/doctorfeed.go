@@ -89,10 +89,10 @@ func checkJournal(ctx context.Context, p *patient) ([]finding, error) {
 func judgeJournal(sessions string, untold int64, waited time.Duration) []finding {
 	switch {
 	case untold > 0:
-		return []finding{fail("journal", fmt.Sprintf("%s not told to the store of the sessions, nor within %s: a node that reads an old copy there could mint for what was revoked", plural(int(untold), "revocation"), roughly(waited)),
+		return []finding{fail("journal of sessions", fmt.Sprintf("%s not told to the store of the sessions, nor within %s: a node that reads an old copy there could mint for what was revoked", plural(int(untold), "revocation"), roughly(waited)),
 			"see that Redis takes writes and that a counterfoil serve with --sessions runs: it tells them by itself")}
 	case sessions != "":
-		return []finding{ok("journal", "the store of the sessions was told of every revocation")}
+		return []finding{ok("journal of sessions", "the store of the sessions was told of every revocation")}
 	}
 	return nil
 }
