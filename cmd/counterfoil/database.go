@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +98,7 @@ func (d *database) connect(options ...sqlstore.Option) error {
 	if d.isSQLite() {
 		driver, source = "sqlite", sqlstore.SQLiteDSN(d.path)
 	} else {
-		source = d.url.String()
+		source = withConnectTimeout(d.url)
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {
@@ -113,6 +114,24 @@ func (d *database) connect(options ...sqlstore.Option) error {
 		d.store = sqlstore.PostgreSQL(db, options...)
 	}
 	return nil
+}
+
+// connectTimeout bounds, for each host of the URL, how long a connection may
+// take to be made. The driver would give a network that swallows everything
+// two minutes, in which such attempts hold the places of the pool.
+const connectTimeout = 5 * time.Second
+
+// withConnectTimeout leaves a URL that says connect_timeout as it is.
+func withConnectTimeout(u *url.URL) string {
+	const parameter = "connect_timeout"
+	bounded := *u
+	if !u.Query().Has(parameter) {
+		if bounded.RawQuery != "" {
+			bounded.RawQuery += "&"
+		}
+		bounded.RawQuery += parameter + "=" + strconv.Itoa(int(connectTimeout.Seconds()))
+	}
+	return bounded.String()
 }
 
 // poolSize is how many connections a process takes: enough to keep the cores
