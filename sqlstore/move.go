@@ -32,7 +32,7 @@ type Move struct {
 	from, to *Store
 	run      string
 	tables   []*tableCopy
-	meta     []string // the columns of table meta that both sides have
+	meta     *tableCopy
 	began    time.Time
 	report   MoveReport
 }
@@ -220,7 +220,7 @@ func (m *Move) readColumns(ctx context.Context) error {
 		})
 		return from, to, err
 	}
-	m.tables, m.meta = nil, nil
+	m.tables = nil
 	for _, t := range movedTables {
 		from, to, err := both(t.name)
 		if err != nil {
@@ -236,14 +236,8 @@ func (m *Move) readColumns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := pairColumns(movedTable{name: "meta", key: "id"}, from, to)
-	if err != nil {
-		return err
-	}
-	for _, col := range c.from {
-		m.meta = append(m.meta, col.name)
-	}
-	return nil
+	m.meta, err = pairColumns(movedTable{name: "meta", key: "id"}, from, to)
+	return err
 }
 
 // claim makes the target ours: empty, or what an earlier run has left.
@@ -265,6 +259,11 @@ func (m *Move) claim(ctx context.Context) error {
 				m.run, m.Source, m.Target, now.UnixMilli())
 			return err
 		}
+		if m.to.dialect == postgresql { // a server that makes the first keys changes this row
+			if _, err := on.exec(ctx, `LOCK TABLE {meta} IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+				return err
+			}
+		}
 		if err := m.emptyTarget(ctx, on); err != nil {
 			return err
 		}
@@ -279,11 +278,6 @@ func (m *Move) claim(ctx context.Context) error {
 
 // emptyTarget refuses a database that somebody uses.
 func (m *Move) emptyTarget(ctx context.Context, on runner) error {
-	if m.to.dialect == postgresql {
-		if _, err := on.exec(ctx, `LOCK TABLE {meta} IN SHARE ROW EXCLUSIVE MODE`); err != nil {
-			return err
-		}
-	}
 	var held []string
 	for _, t := range movedTables {
 		var n int64

@@ -255,15 +255,24 @@ func (m *Move) settle(ctx context.Context) error {
 			}
 		}
 	}
-	meta, floor, err := m.readMeta(ctx)
+	rest, err := m.readRest(ctx)
 	if err != nil {
 		return err
 	}
 	return m.onTarget(ctx, func(on runner) error {
-		if err := m.to.raisePositions(ctx, on, floor); err != nil {
+		for _, t := range m.tables {
+			if !t.numbered {
+				continue
+			}
+			if err := m.to.raiseNumbers(ctx, on, t.movedTable, rest.Numbers[t.name]); err != nil {
+				return err
+			}
+		}
+		text, err := json.Marshal(rest.Meta)
+		if err != nil {
 			return err
 		}
-		_, err := on.exec(ctx, `UPDATE {moves} SET meta = $1 WHERE id = 1`, meta)
+		_, err = on.exec(ctx, `UPDATE {moves} SET meta = $1 WHERE id = 1`, string(text))
 		return err
 	})
 }
@@ -281,44 +290,73 @@ func (s *Store) holds(ctx context.Context, table string, want int64) error {
 	return err
 }
 
-// readMeta reads the one row of table meta as JSON, and the highest position given.
-func (m *Move) readMeta(ctx context.Context) (text string, floor int64, err error) {
-	values := map[string]int64{}
-	err = m.from.engine.view(ctx, func(on runner) error {
-		found, err := one(ctx, on, func(r *row) {
-			floor = r.int()
-			for _, name := range m.meta {
-				values[name] = r.int()
-			}
-		}, `SELECT {floor}, `+strings.Join(m.meta, ", ")+` FROM {meta}`)
-		if err == nil && !found {
-			err = errNoMeta
-		}
-		return err
-	})
-	if err != nil {
-		return "", 0, err
-	}
-	encoded, err := json.Marshal(values)
-	return string(encoded), floor, err
+// remainder is what is no row of a table.
+type remainder struct {
+	Meta    map[string]any   // the one row of table meta
+	Numbers map[string]int64 // the highest that was given for the key of a table
 }
 
-// raisePositions keeps numbers that were given on the other side from being
-// given here.
-func (s *Store) raisePositions(ctx context.Context, on runner, floor int64) error {
-	if s.dialect == sqlite {
-		n, err := on.exec(ctx, `UPDATE sqlite_sequence SET seq = max(seq, $1) WHERE name = '{feed}'`, floor)
-		if err == nil && n == 0 {
-			_, err = on.exec(ctx, `INSERT INTO sqlite_sequence (name, seq) VALUES ('{feed}', $1)`, floor)
+func (m *Move) readRest(ctx context.Context) (rest remainder, err error) {
+	metas, err := m.from.readRecords(ctx, "meta", m.meta.from, nil)
+	if err != nil {
+		return rest, err
+	}
+	if len(metas) != 1 {
+		return rest, errNoMeta
+	}
+	if err := metas[0].fits(m.to.dialect, m.meta.to); err != nil {
+		return rest, fmt.Errorf("table meta: %w", err)
+	}
+	rest.Meta = map[string]any{}
+	for i, c := range m.meta.from {
+		rest.Meta[c.name] = metas[0][i]
+	}
+	rest.Numbers = map[string]int64{}
+	err = m.from.engine.view(ctx, func(on runner) error {
+		for _, t := range m.tables {
+			if !t.numbered {
+				continue
+			}
+			_, err := one(ctx, on, func(r *row) { rest.Numbers[t.name] = r.int() }, m.from.highest(t.movedTable))
+			if err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	return rest, err
+}
+
+// highest asks for the highest number that was given.
+func (s *Store) highest(t movedTable) string {
+	most := `coalesce((SELECT max(` + t.key + `) FROM {` + t.name + `}), 0)`
+	if s.dialect == sqlite {
+		return `SELECT max(` + most + `, coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{` + t.name + `}'), 0))`
+	}
+	return `SELECT greatest(` + most + `, coalesce(pg_sequence_last_value(` + sequence(t) + `), 0))`
+}
+
+// sequence is that of a table on PostgreSQL.
+func sequence(t movedTable) string {
+	if t.name == "feed" {
+		return `'{feed_position}'::regclass`
+	}
+	return `pg_get_serial_sequence('{` + t.name + `}', '` + t.key + `')::regclass`
+}
+
+// raiseNumbers keeps numbers that were given on the other side from being
+// given here. It never sets them back: no number is given twice.
+func (s *Store) raiseNumbers(ctx context.Context, on runner, t movedTable, given int64) error {
+	if s.dialect == postgresql {
+		return each(ctx, on, func(*row) error { return nil },
+			`SELECT setval(`+sequence(t)+`, $1::bigint) WHERE $1::bigint > coalesce(pg_sequence_last_value(`+sequence(t)+`), 0)`, given)
+	}
+	n, err := on.exec(ctx, `UPDATE sqlite_sequence SET seq = max(seq, $1) WHERE name = '{`+t.name+`}'`, given)
+	if err != nil || n > 0 || t.name == "subjects" { // which has its numbers from its rows there
 		return err
 	}
-	// Never set back: a position is never given twice.
-	none := func(*row) error { return nil }
-	if err := each(ctx, on, none, `SELECT setval('{feed_position}', $1::bigint) WHERE $1::bigint > {floor}`, floor); err != nil {
-		return err
-	}
-	return each(ctx, on, none, `SELECT setval(pg_get_serial_sequence('{subjects}', 'no'), max(no)) FROM {subjects} HAVING count(*) > 0`)
+	_, err = on.exec(ctx, `INSERT INTO sqlite_sequence (name, seq) VALUES ('{`+t.name+`}', $1)`, given)
+	return err
 }
 
 // switchSource is the one moment: from its commit on nobody mints from the
@@ -377,16 +415,7 @@ func (m *Move) enable(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			values := map[string]int64{}
-			if err := json.Unmarshal([]byte(state.meta), &values); err != nil {
-				return fmt.Errorf("table moves: %w", err)
-			}
-			names, places, args := make([]string, 0, len(values)), make([]string, 0, len(values)), make([]any, 0, len(values))
-			for name, value := range values {
-				names, args = append(names, name), append(args, value)
-				places = append(places, "$"+strconv.Itoa(len(args)))
-			}
-			if _, err := on.exec(ctx, `INSERT INTO {meta} (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(places, ", ")+`)`, args...); err != nil {
+			if err := insertMeta(ctx, on, state.meta); err != nil {
 				return err
 			}
 			_, err = on.exec(ctx, `DELETE FROM {moves} WHERE id = 1`)
@@ -403,4 +432,29 @@ func (m *Move) enable(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// insertMeta writes the row of table meta that was left as JSON.
+func insertMeta(ctx context.Context, on runner, text string) error {
+	values := map[string]any{}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber() // all digits
+	if err := d.Decode(&values); err != nil {
+		return fmt.Errorf("table moves: %w", err)
+	}
+	var names, places []string
+	var args []any
+	for name, value := range values {
+		if n, ok := value.(json.Number); ok {
+			whole, err := n.Int64()
+			if err != nil {
+				return fmt.Errorf("table moves: %w", err)
+			}
+			value = whole
+		}
+		names, args = append(names, name), append(args, value)
+		places = append(places, "$"+strconv.Itoa(len(args)))
+	}
+	_, err := on.exec(ctx, `INSERT INTO {meta} (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(places, ", ")+`)`, args...)
+	return err
 }

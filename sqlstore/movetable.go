@@ -21,6 +21,7 @@ import (
 type movedTable struct {
 	name, key string
 	unique    []string
+	numbered  bool // the key is drawn from numbers that are never given twice
 }
 
 // Table meta is copied when the new side is made usable; tables schema and
@@ -29,19 +30,23 @@ var movedTables = []movedTable{
 	{name: "keys", key: "kid"},
 	{name: "api_keys", key: "id"},
 	{name: "users", key: "id", unique: []string{"email_key"}},
-	{name: "subjects", key: "no", unique: []string{"id"}},
+	{name: "subjects", key: "no", unique: []string{"id"}, numbered: true},
 	{name: "sessions", key: "sid"},
-	{name: "feed", key: "id"},
+	{name: "feed", key: "id", numbered: true},
 	{name: "throttle", key: "key"},
 	{name: "ceremonies", key: "challenge"},
-	{name: "journal", key: "position"},
+	{name: "journal", key: "no", numbered: true},
 }
 
-// ownColumns are those that one dialect alone has, for itself.
+// ownColumns are about the one database, and are not copied.
 var ownColumns = map[dialect][]string{
 	sqlite:     {"sessions.no"},
-	postgresql: {"meta.wal_timeline"},
+	postgresql: {"meta.wal_timeline", "meta.retain_raised_at"},
 }
+
+// oneSided are columns that one dialect alone needs; they are copied where
+// both sides have them.
+var oneSided = []string{"meta.cut_timeline", "meta.cut_position"}
 
 // kind is what a column holds, the same in both dialects. Booleans are
 // integers here.
@@ -99,6 +104,12 @@ type tableCopy struct {
 
 // pairColumns compares what the two sides say of a table.
 func pairColumns(t movedTable, from, to map[string]kind) (*tableCopy, error) {
+	for _, name := range oneSided {
+		if table, column, _ := strings.Cut(name, "."); table == t.name && from[column] != to[column] {
+			delete(from, column)
+			delete(to, column)
+		}
+	}
 	names := slices.Sorted(maps.Keys(from))
 	if others := slices.Sorted(maps.Keys(to)); !slices.Equal(names, others) {
 		return nil, fmt.Errorf("table %s has the columns %s here and %s there: both sides want the same version",
@@ -161,8 +172,11 @@ func (rec record) settle(columns []column) error {
 				rec[i] = int64(1)
 			}
 		case []byte:
-			if k == textKind {
+			switch {
+			case k == textKind:
 				rec[i] = string(v)
+			case v == nil: // how a driver gives an empty one, which is not NULL
+				rec[i] = []byte{}
 			}
 		}
 		var good bool
