@@ -128,6 +128,7 @@ type authenticated struct {
 	ExpiresIn    int64   `json:"expires_in,omitempty" doc:"Seconds until the fresh access token expires."`
 	RefreshAfter int64   `json:"refresh_after,omitempty" doc:"Seconds after which to ask again."`
 	ServerTime   int64   `json:"server_time" doc:"The authority's clock, Unix seconds."`
+	Degraded     bool    `json:"degraded,omitempty" doc:"The authority was cut off from its store and answers from a copy of the session, for a session token only."`
 }
 
 func authenticateSession(c *call, in *authenticateRequest) (*authenticated, error) {
@@ -157,7 +158,7 @@ func authenticateSession(c *call, in *authenticateRequest) (*authenticated, erro
 	}
 	shown := shownGrant(g)
 	shown.Session.Current = false
-	out := &authenticated{Session: shown.Session, ServerTime: shown.ServerTime}
+	out := &authenticated{Session: shown.Session, ServerTime: shown.ServerTime, Degraded: shown.Degraded}
 	if g.AccessToken != "" {
 		out.AccessToken, out.TokenType = shown.AccessToken, shown.TokenType
 		out.ExpiresIn, out.RefreshAfter = shown.ExpiresIn, shown.RefreshAfter

@@ -39,7 +39,7 @@ const (
 //
 // What a route wants beyond a good token stands in the query of the URL that
 // the proxy is configured with: role and scope (each may come several times),
-// max_token_age, max_auth_age, max_feed_age (durations such as 30s), live=1, audience. That is
+// max_token_age, max_auth_age, max_feed_age (durations such as 30s), live=1, no_degraded=1, audience. That is
 // at the very path at which the handler is mounted. Below it, path and query are
 // the client's own, as Envoy appends them: there the rules are in the header
 // Counterfoil-Rules, which must be there ("none" for no rule), and the method is
@@ -283,6 +283,11 @@ func (q *question) rule(name, value string, audiences []string) error {
 			return bad(name, "must be 1, or be left out")
 		}
 		rule = verify.Live()
+	case "no_degraded":
+		if value != "1" {
+			return bad(name, "must be 1, or be left out")
+		}
+		rule = verify.NoDegraded()
 	case "max_token_age", "max_auth_age":
 		age, err := time.ParseDuration(value)
 		if err != nil || age < time.Second {
@@ -305,7 +310,7 @@ func (q *question) rule(name, value string, audiences []string) error {
 		q.audience = value
 		return nil
 	default:
-		return bad("query", "has the unknown rule "+strconv.Quote(printable(name))+": there are role, scope, live, max_token_age, max_auth_age, max_feed_age and audience")
+		return bad("query", "has the unknown rule "+strconv.Quote(printable(name))+": there are role, scope, live, max_token_age, max_auth_age, max_feed_age, no_degraded and audience")
 	}
 	q.rules = append(q.rules, rule)
 	return nil

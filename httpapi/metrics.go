@@ -149,6 +149,9 @@ func writeStats(t *metrics.Text, s counterfoil.Stats) {
 	outcomes("counterfoil_refreshes_total", "Session tokens that were to be traded for an access token.", s.Refreshes)
 	outcomes("counterfoil_live_checks_total", "Access tokens about which the store was asked.", s.LiveChecks)
 	counter("counterfoil_mints_total", "Access tokens signed.", s.Mints)
+	counter("counterfoil_degraded_mints_total", "Access tokens signed from a copy of the session while the store did not answer.", s.DegradedMints)
+	gauge("counterfoil_degraded", "1 while the store does not answer and degraded minting is on.", indicator(s.Degraded))
+	gauge("counterfoil_degraded_copies", "Sessions of which there is a copy to mint from.", float64(s.DegradedCopies))
 
 	t.Counter("counterfoil_revocations_total", "Revocations committed through this node, by what they are of.")
 	for _, kind := range []struct {
@@ -174,6 +177,13 @@ func writeStats(t *metrics.Text, s counterfoil.Stats) {
 	outcomes("counterfoil_sweeps_total", "Runs of the sweep over what is past its retention.", s.Sweeps)
 	counter("counterfoil_sessions_purged_total", "Sessions deleted after their retention.", s.SessionsPurged)
 	counter("counterfoil_feed_entries_pruned_total", "Entries of the feed log deleted, that no living token needs.", s.EntriesPruned)
+}
+
+func indicator(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (m *Metrics) writeAnswers(t *metrics.Text, browser map[string]uint64) {

@@ -42,6 +42,7 @@ func wellKnownRoutes(a *api) []route {
 		handle(route{
 			method: http.MethodGet, path: "/readyz", name: "ready", lenient: true,
 			summary: "Sessions can be served: the store answers and the clocks agree",
+			detail:  "With degraded=ok also while the store does not answer and access tokens are minted from copies, if that is on; status says so then.",
 		}, ready),
 		handle(route{
 			method: http.MethodGet, path: userinfoPath, name: "userinfo", credential: accessToken, sharing: trustedOrigins,
@@ -110,10 +111,22 @@ type state struct {
 
 func health(*call, *struct{}) (state, error) { return state{"ok"}, nil }
 
-func ready(c *call, _ *struct{}) (state, error) {
+type readyRequest struct {
+	Degraded string `query:"degraded" enum:"ok" doc:"ok: for a load balancer that has nowhere else to send refreshes while every node is cut off."`
+}
+
+type readiness struct {
+	Status string `json:"status" enum:"ok,degraded" doc:"degraded: refreshes are answered from copies, nothing else is."`
+}
+
+func ready(c *call, in *readyRequest) (readiness, error) {
 	ctx, cancel := context.WithTimeout(c.ctx(), readyTimeout)
 	defer cancel()
-	return state{"ok"}, c.auth.Ready(ctx)
+	err := c.auth.Ready(ctx)
+	if err != nil && in.Degraded == "ok" && c.auth.ReadyDegraded(err) {
+		return readiness{"degraded"}, nil
+	}
+	return readiness{"ok"}, err
 }
 
 // claims are those of a verified access token, the application's own included.

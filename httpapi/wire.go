@@ -79,6 +79,7 @@ type grant struct {
 	ExpiresIn    int64   `json:"expires_in" doc:"Seconds until the access token expires."`
 	RefreshAfter int64   `json:"refresh_after" doc:"Seconds after which to ask for the next one; spread, so that clients do not come together."`
 	ServerTime   int64   `json:"server_time" doc:"The authority's clock, Unix seconds."`
+	Degraded     bool    `json:"degraded,omitempty" doc:"The authority was cut off from its store and minted from a copy of the session; some routes refuse such a token."`
 	Session      session `json:"session"`
 	SessionToken string  `json:"session_token,omitempty" doc:"The secret that names the session; only where it is new and no cookie carries it."`
 }
@@ -87,7 +88,7 @@ func shownGrant(g *counterfoil.Grant) grant {
 	return grant{
 		AccessToken: g.AccessToken, TokenType: "Bearer",
 		ExpiresIn: int64(g.ExpiresIn / time.Second), RefreshAfter: max(1, int64(g.RefreshAfter/time.Second)),
-		ServerTime: g.ServerTime.Unix(), Session: shownSession(&g.Session, g.ServerTime, g.Session.ID),
+		ServerTime: g.ServerTime.Unix(), Degraded: g.Degraded, Session: shownSession(&g.Session, g.ServerTime, g.Session.ID),
 	}
 }
 

@@ -17,6 +17,8 @@ var fieldFlags = map[string]string{
 	"MoreClientIDs":        "--more-client-id",
 	"Algorithm":            "--algorithm",
 	"TokenLifetime":        "--token-lifetime",
+	"Degraded":             "--degraded",
+	"DegradedSessions":     "--degraded-sessions",
 	"Lifetimes":            "--session-absolute, --session-idle",
 	"DeviceBinding.Window": "--bound-window",
 	"name":                 "--name",

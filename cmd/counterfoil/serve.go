@@ -68,6 +68,8 @@ type serveFlags struct {
 	algorithm, profile                       string
 	logFormat, logLevel                      string
 	tokenLifetime, absolute, idle, retention durationValue
+	degraded                                 durationValue
+	degradedSessions                         intValue
 	deviceBinding                            boolValue
 	boundWindow                              durationValue
 	shutdownTimeout                          durationValue
@@ -80,7 +82,7 @@ func newServeFlags(f *flags) *serveFlags {
 		algorithm: "ES256", profile: "consumer", logFormat: "text", logLevel: "info",
 		tokenLifetime: durationValue(time.Minute), retention: durationValue(30 * day),
 		deviceBinding: true, boundWindow: durationValue(10 * time.Minute),
-		shutdownTimeout: durationValue(10 * time.Second), connections: 10000,
+		shutdownTimeout: durationValue(10 * time.Second), connections: 10000, degradedSessions: 20000,
 		pages: true, pagesName: "Your account",
 	}
 	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
@@ -98,6 +100,8 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&choiceValue{&s.algorithm, []string{"ES256", "EdDSA"}}, "algorithm", "ALG", "signs access tokens: ES256 or EdDSA")
 	f.add(&s.tokenLifetime, "token-lifetime", "DURATION", "of access tokens, 30s to 5m")
 	f.add(&s.longTokens, "long-token-lifetime", "", "permit a --token-lifetime of up to 1h: a verifier that is cut off lets a revoked session in for so long")
+	f.add(&s.degraded, "degraded", "DURATION", "while cut off from the database, mint from what was read at most so long ago: 30s to 1h, 5m is a good choice; off when left out")
+	f.add(&s.degradedSessions, "degraded-sessions", "N", "of how many sessions --degraded keeps a copy, 1.5 kB each")
 	f.add(&choiceValue{&s.profile, []string{"consumer", "business", "strict"}}, "profile", "NAME", "session lifetimes: consumer 30d, idle 7d; business 24h, 1h; strict 12h, 15m")
 	f.add(&s.absolute, "session-absolute", "DURATION", "session's life at most, in place of the profile's")
 	f.add(&s.idle, "session-idle", "DURATION", "session's life unused, in place of the profile's")
@@ -261,6 +265,7 @@ func (s *serveFlags) config(out *serveSettings) counterfoil.Config {
 	config := counterfoil.Config{
 		Issuer: out.issuer, Audiences: audiences, ClientID: string(*s.clientID), MoreClientIDs: s.moreClients, Algorithm: s.algorithm,
 		TokenLifetime: time.Duration(s.tokenLifetime), LongTokenLifetime: bool(s.longTokens),
+		Degraded: time.Duration(s.degraded), DegradedSessions: int(s.degradedSessions),
 		Lifetimes: lifetimes, Retention: time.Duration(s.retention), TrustedProxies: out.proxies, Logger: out.log,
 		DeviceBinding: counterfoil.DeviceBinding{Off: !bool(s.deviceBinding), Window: time.Duration(s.boundWindow)},
 		MaxWatches:    max(1, out.connections/2), // the other half is for everything else

@@ -63,6 +63,7 @@ type ruleSet struct {
 	Roles          []string `json:"role"`
 	Scope          []string `json:"scope"`
 	Live           bool     `json:"live"`
+	NoDegraded     bool     `json:"no_degraded"`
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -88,6 +89,9 @@ func (r *ruleSet) rules() (rules []verify.Rule) {
 	}
 	if r.Live {
 		rules = append(rules, verify.Live())
+	}
+	if r.NoDegraded {
+		rules = append(rules, verify.NoDegraded())
 	}
 	return rules
 }
@@ -217,7 +221,7 @@ func code(err error) string {
 func claim(c *verify.Claims, name string) any {
 	return map[string]any{
 		"iss": c.Issuer, "sub": c.Subject, "aud": c.Audience, "client_id": c.ClientID, "sid": c.SessionID, "jti": c.ID, "iat": c.IssuedAt.Unix(), "exp": c.ExpiresAt.Unix(),
-		"auth_time": c.AuthTime.Unix(), "amr": append([]string{}, c.Methods...), "epoch": c.Epoch, "roles": append([]string{}, c.Roles...), "scope": append([]string{}, c.Scope...),
+		"auth_time": c.AuthTime.Unix(), "amr": append([]string{}, c.Methods...), "epoch": c.Epoch, "roles": append([]string{}, c.Roles...), "scope": append([]string{}, c.Scope...), "degraded": c.Degraded,
 	}[name]
 }
 

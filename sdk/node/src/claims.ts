@@ -21,6 +21,8 @@ export interface Claims {
   readonly epoch: number;
   readonly roles: readonly string[];
   readonly scope: readonly string[];
+  /** degraded: the authority was cut off from its store and minted from what it had read at issuedAt. */
+  readonly degraded: boolean;
   /** All claims as they stand in the token, the application's own among them. */
   readonly payload: Readonly<Record<string, unknown>>;
 }
@@ -30,7 +32,7 @@ export interface Claims {
 const reserved = new Set(
   (
     "iss sub aud exp nbf iat jti client_id scope auth_time acr amr azp nonce at_hash c_hash s_hash act may_act " +
-    "sid events sub_id toe txn cnf htm htu ath authorization_details status active token_type epoch roles " +
+    "sid events sub_id toe txn cnf htm htu ath authorization_details status active token_type epoch roles degraded " +
     "alg typ kid crit jku jwk x5u x5c x5t b64 cty"
   ).split(" "),
 );
@@ -78,6 +80,7 @@ export function parseClaims(members: JsonObject, text: string): ParsedClaims {
     epoch: need("epoch", epoch),
     roles: Object.freeze(may("roles", texts, [])),
     scope: Object.freeze(may("scope", scope, [])),
+    degraded: may("degraded", flag, false),
     // The text was checked to have one meaning, so this reader sees what that one saw.
     payload: frozen(JSON.parse(text) as Record<string, unknown>),
   };
@@ -99,6 +102,11 @@ function text1(value: Json): string {
   const s = asString(value);
   if (s === "") throw new Error("empty");
   return s;
+}
+
+function flag(value: Json): boolean {
+  if (typeof value !== "boolean") throw new Error("want true or false");
+  return value;
 }
 
 function texts(value: Json): string[] {

@@ -29,6 +29,13 @@ export interface Rules {
    */
   live?: boolean;
   /**
+   * Refuses tokens of degraded minting, which an authority that is cut off from its store may issue where its operator
+   * has switched that on: they say what was true when it last read the session, up to some minutes ago. `live` and
+   * `maxFeedAge` refuse them too. The answer is token_too_old: the client refreshes once, and gets a good one if the
+   * authority's store is back.
+   */
+  noDegraded?: boolean;
+  /**
    * Takes the access token from the cookie __Host-counterfoil-at also, for pages that work without JavaScript. The
    * Authorization header comes first. Requests of unsafe methods that bring the cookie from another origin are refused.
    */
@@ -45,9 +52,10 @@ export interface Ruleset {
   live: boolean;
   cookie: boolean;
   refreshWhenOld: boolean;
+  noDegraded: boolean;
 }
 
-const known = new Set(["maxTokenAge", "refreshWhenOld", "maxAuthAge", "maxFeedAge", "role", "scope", "live", "cookie"]);
+const known = new Set(["maxTokenAge", "refreshWhenOld", "maxAuthAge", "maxFeedAge", "role", "scope", "live", "noDegraded", "cookie"]);
 
 /** @internal Checks rules, and throws a ConfigError for one that this verifier cannot keep. */
 export function compile(rules: Rules, can: { ask: boolean }): Ruleset {
@@ -55,7 +63,7 @@ export function compile(rules: Rules, can: { ask: boolean }): Ruleset {
     // A misspelled rule would be a route with one rule less.
     if (!known.has(name)) throw new ConfigError(name, "is not a rule");
   }
-  const flag = (name: "refreshWhenOld" | "live" | "cookie"): boolean => {
+  const flag = (name: "refreshWhenOld" | "live" | "noDegraded" | "cookie"): boolean => {
     const value = rules[name];
     if (value !== undefined && typeof value !== "boolean") throw new ConfigError(name, "is neither true nor false");
     return value === true;
@@ -69,6 +77,7 @@ export function compile(rules: Rules, can: { ask: boolean }): Ruleset {
     live: flag("live"),
     cookie: flag("cookie"),
     refreshWhenOld: flag("refreshWhenOld"),
+    noDegraded: flag("noDegraded"),
   };
   for (const s of r.scope) {
     if (!isScopeToken(s)) throw new ConfigError("scope", `${JSON.stringify(s)} is not one scope token; name each by itself`);

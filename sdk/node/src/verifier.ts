@@ -200,8 +200,11 @@ export class Verifier {
   #ask(token: string, claims: Claims, rules: Ruleset): Promise<void> | undefined {
     const { ask, fallback, feed } = this.#parts;
     let live = rules.live;
+    if (claims.degraded && (live || rules.noDegraded || rules.maxFeedAge !== Infinity)) {
+      throw new CounterfoilError("token_too_old", "the authority was cut off from its store when it minted the token");
+    }
     if (!live && this.#clock.now() - claims.issuedAt * 1000 > rules.maxTokenAge) {
-      if (ask === undefined || rules.refreshWhenOld) throw new CounterfoilError("token_too_old");
+      if (ask === undefined || rules.refreshWhenOld || claims.degraded) throw new CounterfoilError("token_too_old");
       live = true;
     }
     if (live) return ask!(token, claims);

@@ -17,7 +17,7 @@ same<Claims["authTime"], number | undefined>(true);
 same<Algorithm, "ES256" | "EdDSA" | "RS256" | "PS256">(true);
 const age: number | undefined = verifier.feed?.age;
 
-const rules: Rules = { maxTokenAge: 30, maxAuthAge: 600, maxFeedAge: 0.5, role: ["admin"], scope: "orders:read", live: true, cookie: true, refreshWhenOld: true };
+const rules: Rules = { maxTokenAge: 30, maxAuthAge: 600, maxFeedAge: 0.5, role: ["admin"], scope: "orders:read", live: true, cookie: true, refreshWhenOld: true, noDegraded: true };
 const app = express();
 app.use(forExpress.optionalToken(verifier));
 app.get("/orders/:id", forExpress.requireToken(verifier, rules), (req, res) => {

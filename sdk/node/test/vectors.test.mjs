@@ -47,7 +47,7 @@ async function verifier(file, c) {
 }
 
 function rules(c) {
-  const names = { max_token_age: "maxTokenAge", refresh_when_old: "refreshWhenOld", max_auth_age: "maxAuthAge", role: "role", scope: "scope", live: "live" };
+  const names = { max_token_age: "maxTokenAge", refresh_when_old: "refreshWhenOld", max_auth_age: "maxAuthAge", role: "role", scope: "scope", live: "live", no_degraded: "noDegraded" };
   const out = c.cookie ? { cookie: true } : {};
   for (const [name, value] of Object.entries(c.rules ?? {})) out[names[name] ?? assert.fail(name)] = value;
   return out;
@@ -55,7 +55,7 @@ function rules(c) {
 
 test("tokens", async (t) => {
   const file = load("tokens.json");
-  const claimNames = { iss: "issuer", sub: "subject", aud: "audience", client_id: "clientId", sid: "sessionId", jti: "tokenId", iat: "issuedAt", exp: "expiresAt", auth_time: "authTime", amr: "methods", epoch: "epoch", roles: "roles", scope: "scope" };
+  const claimNames = { iss: "issuer", sub: "subject", aud: "audience", client_id: "clientId", sid: "sessionId", jti: "tokenId", iat: "issuedAt", exp: "expiresAt", auth_time: "authTime", amr: "methods", epoch: "epoch", roles: "roles", scope: "scope", degraded: "degraded" };
   const codes = new Set();
   for (const c of file.cases) {
     codes.add(c.expect.code);

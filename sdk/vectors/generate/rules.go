@@ -88,6 +88,16 @@ func rules(add adder) {
 	}
 	add("live: active", token, "", where(ruleCase{Live: true}, "active"))
 	add("live: not asked about a bad token", usual().with("exp", now-9).token(), "token_expired", where(ruleCase{Live: true}, "session_revoked"))
+	degraded := usual().and("degraded", "true").token()
+	add("degraded: taken", degraded, "", func(c *tokenCase) { c.Expect.Claims = object{"degraded": true} })
+	add("degraded: false", usual().and("degraded", "false").token(), "", where(ruleCase{NoDegraded: true}, ""),
+		func(c *tokenCase) { c.Expect.Claims = object{"degraded": false} })
+	add("degraded: no_degraded", degraded, "token_too_old", where(ruleCase{NoDegraded: true}, "active"))
+	add("degraded: no_degraded, and it is not", token, "", where(ruleCase{NoDegraded: true}, ""))
+	add("degraded: live is not asked", degraded, "token_too_old", where(ruleCase{Live: true}, "active"))
+	add("degraded: young enough", degraded, "", where(ruleCase{MaxTokenAge: 10}, "active"))
+	add("degraded: too old is not asked about", degraded, "token_too_old", where(ruleCase{MaxTokenAge: 9}, "active"))
+	add("degraded: revoked comes first", degraded, "token_revoked", where(ruleCase{NoDegraded: true}, ""), known(list{"j", jti, now + 100}))
 	add("max_auth_age: as long ago", token, "", where(ruleCase{MaxAuthAge: 600}, ""))
 	add("max_auth_age: a second longer ago", token, "insufficient_user_authentication", where(ruleCase{MaxAuthAge: 599}, ""), authAge(599))
 	add("max_auth_age: not told", usual().without("auth_time").token(), "insufficient_user_authentication", where(ruleCase{MaxAuthAge: 600}, ""), authAge(600))

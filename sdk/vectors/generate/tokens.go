@@ -28,6 +28,7 @@ type ruleCase struct {
 	Roles          []string `json:"role,omitempty"`
 	Scope          []string `json:"scope,omitempty"`
 	Live           bool     `json:"live,omitempty"`
+	NoDegraded     bool     `json:"no_degraded,omitempty"`
 }
 
 type expectCase struct {
@@ -214,8 +215,11 @@ func badClaims(add adder) {
 	add("another audience in an array", usual().with("aud", `["billing"]`).token(), "audience_mismatch")
 	add("the audience in another case", usual().with("aud", text("Orders")).token(), "audience_mismatch")
 	add("another audience, and a bad signature", usual().with("aud", text("billing")).token()+"A", invalid)
+	for _, value := range []string{`"true"`, "1", "null", "[]"} {
+		add("degraded is "+value, usual().and("degraded", value).token(), invalid)
+	}
 	add("cnf", usual().and("cnf", `{"jkt":"x"}`).token(), invalid)
-	for _, name := range []string{"SUB", "Sid", "\u017fub", "\u017fcope", "Epoch", "ROLES", "Act", "\u212aid", "client_ID", "Cnf", "X5T"} {
+	for _, name := range []string{"SUB", "Sid", "\u017fub", "\u017fcope", "Epoch", "ROLES", "Act", "\u212aid", "client_ID", "Cnf", "X5T", "Degraded"} {
 		add("a claim named "+name, usual().and(name, text("admin")).token(), invalid)
 	}
 	add("a machine's token", usual().without("sid").with("sub", text("cf_client_1")).with("client_id", text("cf_client_1")).token(), invalid)
