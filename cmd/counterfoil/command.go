@@ -28,6 +28,7 @@ func root() *command {
 		short: "Sessions you can revoke, with tokens that verify anywhere.",
 		children: []*command{
 			serveCommand(),
+			relayCommand(),
 			demoCommand(),
 			apiKeyCommand(),
 			userCommand(),
@@ -35,6 +36,7 @@ func root() *command {
 			keysCommand(),
 			tokenCommand(),
 			migrateCommand(),
+			moveCommand(),
 			doctorCommand(),
 			healthCommand(),
 			benchCommand(),

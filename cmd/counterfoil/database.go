@@ -168,22 +168,28 @@ func (d *database) open(ctx context.Context) error {
 // make our tables among those of somebody else.
 func (d *database) create(ctx context.Context, foreign bool) error {
 	if d.isSQLite() {
-		found, err := d.checkFile()
-		if err != nil {
+		if err := d.makeFile(); err != nil {
 			return err
-		}
-		if !found {
-			// Made here, not by SQLite: nobody else may read it.
-			file, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
-			if err != nil {
-				return d.fail(withoutPath(err))
-			}
-			if err := file.Close(); err != nil {
-				return d.fail(err)
-			}
 		}
 	}
 	return d.openStore(ctx, foreign)
+}
+
+// makeFile makes the SQLite file where there is none.
+func (d *database) makeFile() error {
+	found, err := d.checkFile()
+	if err != nil || found {
+		return err
+	}
+	// Made here, not by SQLite: nobody else may read it.
+	file, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return d.fail(withoutPath(err))
+	}
+	if err := file.Close(); err != nil {
+		return d.fail(err)
+	}
+	return nil
 }
 
 func (d *database) openStore(ctx context.Context, foreign bool, options ...sqlstore.Option) error {

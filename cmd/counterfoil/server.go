@@ -215,6 +215,9 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	}
 	s.log.Info("counterfoil is ready", attrs...)
 
+	watching, stopWatch := context.WithCancel(ctx)
+	defer stopWatch()
+	go s.watchMove(watching)
 	failed := make(chan error, 2)
 	s.metrics.start(metrics, failed)
 	go func() { failed <- accept(bounded) }()
