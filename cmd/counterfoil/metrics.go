@@ -31,7 +31,7 @@ func (m *metricsServer) listen(ctx context.Context, s *serveSettings) (err error
 }
 
 // start answers requests until close, and reports a failure to failed.
-func (m *metricsServer) start(metrics *httpapi.Metrics, failed chan<- error) {
+func (m *metricsServer) start(metrics http.Handler, failed chan<- error) {
 	if m.listener == nil {
 		return
 	}
