@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -55,7 +54,7 @@ var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 
 func TestBrowserPagesNeedNoJavaScript(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		h := a.Browser()(hello)
@@ -92,7 +91,7 @@ func TestBrowserPagesNeedNoJavaScript(t *testing.T) {
 
 func TestBrowserMintsAnewForMaxTokenAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		h := a.Browser(verify.MaxTokenAge(20 * time.Second))(hello)
@@ -108,7 +107,7 @@ func TestBrowserMintsAnewForMaxTokenAge(t *testing.T) {
 }
 
 func TestBrowserRefusals(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	jar := map[string]string{"__Host-counterfoil": g.SessionToken.Reveal()}
 	h := a.Browser()(hello)
@@ -149,7 +148,7 @@ func TestBrowserRefusals(t *testing.T) {
 }
 
 func TestBrowserSignedOutHook(t *testing.T) {
-	a := open(t, memstore.New(), func(c *counterfoil.Config) {
+	a := open(t, nil, func(c *counterfoil.Config) {
 		c.SignedOut = func(w http.ResponseWriter, r *http.Request, _ error) {
 			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 		}
@@ -163,7 +162,7 @@ func TestBrowserSignedOutHook(t *testing.T) {
 func TestBrowserRefreshesOnceForAFanOut(t *testing.T) { // pains: one navigation, fifty requests
 	var mints atomic.Int64
 	release := make(chan struct{})
-	store := memstore.New()
+	store := newStore(t)
 	var gate atomic.Bool
 	a := open(t, gatedStore{store, gatedSessions{store.Sessions(), &gate, release, &mints}}, nil)
 	g := signIn(t, a, "alice")
@@ -189,7 +188,7 @@ func TestBrowserRefreshesOnceForAFanOut(t *testing.T) { // pains: one navigation
 }
 
 func TestBrowserLeavesStreamingAlone(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	stream := a.Browser()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -216,7 +215,7 @@ func TestBrowserLeavesStreamingAlone(t *testing.T) {
 }
 
 func TestBrowserServesTheSessionThatSignedInLast(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	alice, bob := signIn(t, a, "alice"), signIn(t, a, "bob")
 	// Alice's access token is still in the browser when Bob signs in there.
 	res := serve(a.Browser()(hello), page("GET", map[string]string{
@@ -230,7 +229,7 @@ func TestBrowserServesTheSessionThatSignedInLast(t *testing.T) {
 
 func TestBrowserSeesAStepUpAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		time.Sleep(time.Hour)
@@ -257,7 +256,7 @@ func TestBrowserSeesAStepUpAtOnce(t *testing.T) {
 
 func TestAPanicOfTheClaimsHookEndsOneRequest(t *testing.T) {
 	calm := true
-	a := open(t, memstore.New(), func(c *counterfoil.Config) {
+	a := open(t, nil, func(c *counterfoil.Config) {
 		c.Claims = func(context.Context, counterfoil.Session) (counterfoil.Claims, error) {
 			if !calm {
 				panic("nil map")

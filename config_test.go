@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 )
 
 // An application's cookie ends in its id: one that would have the name of
@@ -18,7 +17,7 @@ func TestClientIDsThatAreNamesOfCookies(t *testing.T) {
 	} {
 		c := baseConfig()
 		c.MoreClientIDs = []string{"shop", id}
-		a, err := counterfoil.New(t.Context(), memstore.New(), c)
+		a, err := counterfoil.New(t.Context(), newStore(t), c)
 		var wrong *counterfoil.FieldError
 		switch {
 		case refused && (!errors.As(err, &wrong) || wrong.Field != "MoreClientIDs[1]"):

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -39,7 +38,7 @@ func (s gatedSessions) Snapshot(ctx context.Context, id string) (counterfoil.Sna
 
 func TestExchangeOfAccessTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), func(c *counterfoil.Config) { c.MoreClientIDs = []string{"shop"} })
+		a := open(t, nil, func(c *counterfoil.Config) { c.MoreClientIDs = []string{"shop"} })
 		defer a.Close()
 		g, err := a.StartSession(t.Context(), counterfoil.SignIn{Subject: "alice", Audience: "orders"})
 		if err != nil {
@@ -77,7 +76,7 @@ func TestExchangeOfAccessTokens(t *testing.T) {
 }
 
 func TestExchangeOfAStaleToken(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	if err := a.RightsChanged(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
@@ -89,7 +88,7 @@ func TestExchangeOfAStaleToken(t *testing.T) {
 }
 
 func TestIntrospectAsksTheSource(t *testing.T) {
-	store, seal := memstore.New(), newSeal()
+	store, seal := newStore(t), newSeal()
 	use := func(c *counterfoil.Config) { c.Seal = seal }
 	here, there := open(t, store, use), open(t, store, use)
 	g := signIn(t, here, "alice")
@@ -112,7 +111,7 @@ func TestIntrospectAsksTheSource(t *testing.T) {
 
 func TestAPIKeys(t *testing.T) { // SEC-114
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		a := open(t, store, nil)
 		defer a.Close()
 		secret, key, err := a.CreateAPIKey(t.Context(), counterfoil.NewAPIKey{

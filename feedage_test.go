@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -14,7 +13,7 @@ import (
 // route bounds the age of what is known.
 func TestSEC38MaxFeedAgeOfANodeThatHearsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		faulty := &faultyFeed{Store: store}
 		seal := newSeal()
 		a := open(t, faulty, func(c *counterfoil.Config) { c.Seal = seal })

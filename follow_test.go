@@ -16,7 +16,6 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/internal/feed"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -41,7 +40,7 @@ const pollTime = 10 * time.Millisecond
 
 func TestAnotherNodeRefusesWithinThePoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := nodes(t, 2, memstore.New(), nil)
+		n := nodes(t, 2, newStore(t), nil)
 		here, there := n[0], n[1]
 		ended, stale := signIn(t, here, "alice"), signIn(t, here, "bob")
 		for _, g := range []*counterfoil.Grant{ended, stale} {
@@ -67,7 +66,7 @@ func TestAnotherNodeRefusesWithinThePoll(t *testing.T) {
 
 func TestAnotherNodeFollowsTheKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := nodes(t, 2, memstore.New(), nil)
+		n := nodes(t, 2, newStore(t), nil)
 		here, there := n[0], n[1]
 		old := signIn(t, here, "alice")
 		if err := here.RotateKeys(t.Context()); err != nil {
@@ -162,7 +161,7 @@ func (l *listener) untilBeat() {
 
 func TestFeedTellsEachRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		before, after := signIn(t, a, "alice"), signIn(t, a, "bob")
 		revoke := func(g *counterfoil.Grant) {
 			if err := a.RevokeSession(t.Context(), g.Session.ID, counterfoil.SignedOut); err != nil {
@@ -178,10 +177,10 @@ func TestFeedTellsEachRevocation(t *testing.T) {
 		}
 		revoke(after)
 		l.untilBeat()
-		if !l.ids["s "+after.Session.ID] || l.snapshots != 1 || l.pos.String() != "1.2" {
+		if !l.ids["s "+after.Session.ID] || l.snapshots != 1 || l.pos.Seq != 2 {
 			t.Errorf("the feed tells %v up to %s", l.ids, l.pos)
 		}
-		again := listen(t, a, "1.1")
+		again := listen(t, a, feed.Position{Timeline: l.pos.Timeline, Seq: 1}.String())
 		again.untilBeat()
 		if again.ids["s "+before.Session.ID] || !again.ids["s "+after.Session.ID] || again.snapshots != 0 {
 			t.Errorf("resumed, the feed tells %v", again.ids)
@@ -201,7 +200,7 @@ func TestFeedTellsEachRevocation(t *testing.T) {
 
 func TestKeyEntriesNeverLeaveTheFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		a := nodes(t, 1, store, nil)[0]
 		g := signIn(t, a, "alice")
 		key := kid(t, g)
@@ -290,7 +289,7 @@ func (f *faultyTail) Next(ctx context.Context) (counterfoil.FeedBatch, error) {
 
 func TestAgeGrowsWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		faulty := &faultyFeed{Store: store}
 		seal := newSeal()
 		logs := &strings.Builder{}
@@ -341,7 +340,7 @@ func TestFollowerLosesNothingToErrors(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		random := rand.New(rand.NewPCG(seed, 0))
-		store := memstore.New()
+		store := newStore(t)
 		faulty := &faultyFeed{Store: store}
 		seal := newSeal()
 		a := open(t, faulty, func(c *counterfoil.Config) { c.Seal = seal })
@@ -369,7 +368,7 @@ func TestFollowerLosesNothingToErrors(t *testing.T) {
 
 func TestAnotherTimelineIsReadFromItsBeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		faulty := &faultyFeed{Store: store}
 		a := open(t, faulty, nil)
 		for range 3 {
@@ -380,22 +379,28 @@ func TestAnotherTimelineIsReadFromItsBeginning(t *testing.T) {
 		time.Sleep(pollTime)
 		l := listen(t, a, "")
 		l.untilBeat()
-		if l.snapshots != 1 || l.pos.String() != "1.3" {
+		first := l.pos
+		if l.snapshots != 1 || first.Seq != 3 {
 			t.Fatalf("%d snapshots, position %s", l.snapshots, l.pos)
 		}
-		backup := memstore.New()
+		backup := newStore(t)
 		if err := open(t, backup, nil).RightsChanged(t.Context(), "bob"); err != nil {
 			t.Fatal(err)
 		}
+		head, err := backup.Feed().Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		faulty.set(func() { faulty.timeline, faulty.restored = 4, backup })
+		restored := feed.Position{Timeline: head.Timeline + 4, Seq: 1}
 		l.untilBeat()
 		l.untilBeat()
-		if l.snapshots != 2 || l.pos.String() != "5.1" || !l.ids["u bob"] {
+		if l.snapshots != 2 || l.pos != restored || !l.ids["u bob"] {
 			t.Errorf("%d snapshots, position %s, %v", l.snapshots, l.pos, l.ids)
 		}
-		l = listen(t, a, "1.3")
+		l = listen(t, a, first.String())
 		l.untilBeat()
-		if l.snapshots != 1 || l.pos.String() != "5.1" || !l.ids["u alice"] || !l.ids["u bob"] {
+		if l.snapshots != 1 || l.pos != restored || !l.ids["u alice"] || !l.ids["u bob"] {
 			t.Errorf("with the old position: %d snapshots, position %s, %v", l.snapshots, l.pos, l.ids)
 		}
 	})
@@ -406,7 +411,7 @@ func TestAnotherTimelineIsReadFromItsBeginning(t *testing.T) {
 func TestEntriesStayWhateverTheClockSays(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			store := memstore.New()
+			store := newStore(t)
 			seal := newSeal()
 			good := open(t, store, func(c *counterfoil.Config) { c.Seal = seal })
 			skewed := open(t, store, func(c *counterfoil.Config) {
@@ -428,7 +433,7 @@ func TestEntriesStayWhateverTheClockSays(t *testing.T) {
 }
 
 func TestServeFeedClock(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	w := httptest.NewRecorder()
 	a.ServeFeedClock(w, httptest.NewRequest(http.MethodGet, "/v1/revocations/clock", nil))
 	c, err := feed.ParseClock(w.Body.Bytes())
@@ -439,7 +444,7 @@ func TestServeFeedClock(t *testing.T) {
 
 func TestCloseEndsFeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		l := listen(t, a, "")
 		l.untilBeat()
 		if err := a.Close(); err != nil {

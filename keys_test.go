@@ -14,7 +14,7 @@ import (
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/internal/jwk"
 	"github.com/counterfoil/counterfoil/internal/jws"
-	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -43,7 +43,7 @@ func kid(t *testing.T, g *counterfoil.Grant) string {
 func TestActiveAndNextKeyArePublished(t *testing.T) { // SEC-72, SEC-75
 	for _, alg := range []string{"ES256", "EdDSA"} {
 		t.Run(alg, func(t *testing.T) {
-			a := open(t, memstore.New(), func(c *counterfoil.Config) { c.Algorithm = alg })
+			a := open(t, nil, func(c *counterfoil.Config) { c.Algorithm = alg })
 			if n := len(kids(t, a)); n != 2 {
 				t.Errorf("%d keys", n)
 			}
@@ -61,7 +61,7 @@ func TestActiveAndNextKeyArePublished(t *testing.T) { // SEC-72, SEC-75
 
 func TestRotationRefusesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		before := kids(t, a)
 		g := signIn(t, a, "alice")
@@ -91,7 +91,7 @@ func TestRotationRefusesNobody(t *testing.T) {
 }
 
 func TestSEC73EmergencyRevocationOfAKey(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	active := kids(t, a)[0]
 	if err := a.RevokeKey(t.Context(), active); err != nil {
@@ -111,7 +111,7 @@ func TestSEC73EmergencyRevocationOfAKey(t *testing.T) {
 }
 
 func TestAnotherNodesKeysAreTakenBeforeTheNextMint(t *testing.T) {
-	store, seal := memstore.New(), newSeal()
+	store, seal := newStore(t), newSeal()
 	use := func(c *counterfoil.Config) { c.Seal = seal }
 	one, two := open(t, store, use), open(t, store, use)
 	if a, b := kids(t, one), kids(t, two); a[0] != b[0] || a[1] != b[1] {
@@ -129,7 +129,7 @@ func TestAnotherNodesKeysAreTakenBeforeTheNextMint(t *testing.T) {
 }
 
 func TestSwitchingTheAlgorithmKeepsTokensInFlight(t *testing.T) {
-	store, seal := memstore.New(), newSeal()
+	store, seal := newStore(t), newSeal()
 	g := signIn(t, open(t, store, func(c *counterfoil.Config) { c.Seal = seal }), "alice")
 	ed := open(t, store, func(c *counterfoil.Config) { c.Seal, c.Algorithm = seal, "EdDSA" })
 	if _, err := check(t, ed, g.AccessToken); err != nil {
@@ -141,17 +141,21 @@ func TestSwitchingTheAlgorithmKeepsTokensInFlight(t *testing.T) {
 }
 
 func TestWrongSealRefusesToStartAndMakesNothing(t *testing.T) {
-	store := memstore.New()
-	open(t, store, nil).Close()
+	db := engine.Open(t, time.Now)
+	open(t, db.Store(t), nil).Close()
+	store := db.Store(t)
+	if err := store.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	before, err := store.Catalog().Keys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = counterfoil.New(t.Context(), store, baseConfig()) // a new random seal
+	_, err = counterfoil.New(t.Context(), db.Store(t), baseConfig()) // a new random seal
 	wantErr(t, err, counterfoil.ErrWrongSeal)
 	cfg := baseConfig()
 	cfg.Algorithm = "EdDSA" // would want new keys beside those it cannot open
-	_, err = counterfoil.New(t.Context(), store, cfg)
+	_, err = counterfoil.New(t.Context(), db.Store(t), cfg)
 	wantErr(t, err, counterfoil.ErrWrongSeal)
 	after, err := store.Catalog().Keys(t.Context())
 	if err != nil || after.Version != before.Version || len(after.Keys) != len(before.Keys) {
@@ -160,28 +164,28 @@ func TestWrongSealRefusesToStartAndMakesNothing(t *testing.T) {
 }
 
 func TestSealSecretsCanBeReplaced(t *testing.T) {
-	store := memstore.New()
+	db := engine.Open(t, time.Now)
 	var older, newer [32]byte
 	rand.Read(older[:])
 	rand.Read(newer[:])
-	open(t, store, func(c *counterfoil.Config) { c.Seal = counterfoil.SealSecrets(older[:]) }).Close()
-	both := open(t, store, func(c *counterfoil.Config) { c.Seal = counterfoil.SealSecrets(newer[:], older[:]) })
+	open(t, db.Store(t), func(c *counterfoil.Config) { c.Seal = counterfoil.SealSecrets(older[:]) }).Close()
+	both := open(t, db.Store(t), func(c *counterfoil.Config) { c.Seal = counterfoil.SealSecrets(newer[:], older[:]) })
 	signIn(t, both, "alice")
 }
 
 func TestSealFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "counterfoil.seal")
-	store := memstore.New()
+	db := engine.Open(t, time.Now)
 	use := func(c *counterfoil.Config) { c.Seal = counterfoil.SealFile(path) }
-	open(t, store, use).Close()
+	open(t, db.Store(t), use).Close()
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v", info.Mode(), err)
 	}
-	open(t, store, use).Close()
+	open(t, db.Store(t), use).Close()
 	lost := baseConfig()
 	lost.Seal = counterfoil.SealFile(path + ".lost")
-	if _, err := counterfoil.New(t.Context(), store, lost); !errors.Is(err, counterfoil.ErrWrongSeal) {
+	if _, err := counterfoil.New(t.Context(), db.Store(t), lost); !errors.Is(err, counterfoil.ErrWrongSeal) {
 		t.Errorf("a lost seal file: %v", err)
 	}
 	if _, err := os.Stat(path + ".lost"); err == nil {
@@ -192,20 +196,20 @@ func TestSealFile(t *testing.T) {
 	}
 	cfg := baseConfig()
 	use(&cfg)
-	if _, err := counterfoil.New(t.Context(), store, cfg); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := counterfoil.New(t.Context(), db.Store(t), cfg); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a seal file that others can read: %v", err)
 	}
 	if err := os.WriteFile(path, []byte("too short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	os.Chmod(path, 0o600)
-	if _, err := counterfoil.New(t.Context(), store, cfg); err == nil || !strings.Contains(err.Error(), "32 bytes") {
+	if _, err := counterfoil.New(t.Context(), db.Store(t), cfg); err == nil || !strings.Contains(err.Error(), "32 bytes") {
 		t.Errorf("garbage in the seal file: %v", err)
 	}
 }
 
 func TestSEC76KeysAtRestAreSealed(t *testing.T) {
-	store := memstore.New()
+	store := newStore(t)
 	open(t, store, nil)
 	ring, err := store.Catalog().Keys(t.Context())
 	if err != nil {
@@ -242,7 +246,7 @@ func TestClockOffByMoreThanFiveSecondsDoesNotMint(t *testing.T) {
 		ok bool
 	}{{4 * time.Second, true}, {-4 * time.Second, true}, {6 * time.Second, false}, {-6 * time.Second, false}, {time.Hour, false}, {-time.Hour, false}} {
 		t.Run(tt.by.String(), func(t *testing.T) {
-			mem, seal := memstore.New(), newSeal()
+			mem, seal := newStore(t), newSeal()
 			g := signIn(t, open(t, mem, func(c *counterfoil.Config) { c.Seal = seal }), "alice")
 			a := open(t, skewed{mem, mem.Sessions(), tt.by}, func(c *counterfoil.Config) { c.Seal = seal })
 			ready := a.Ready(t.Context())
@@ -283,7 +287,7 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 	} {
 		cfg := baseConfig()
 		tt.change(&cfg)
-		_, err := counterfoil.New(t.Context(), memstore.New(), cfg)
+		_, err := counterfoil.New(t.Context(), newStore(t), cfg)
 		var field *counterfoil.FieldError
 		if !errors.As(err, &field) || field.Field != tt.field {
 			t.Errorf("got %v, want an error of field %s", err, tt.field)
@@ -293,7 +297,7 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 
 func TestNodesOfTwoAlgorithmsDoNotTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, seal := memstore.New(), newSeal()
+		store, seal := newStore(t), newSeal()
 		es := open(t, store, func(c *counterfoil.Config) { c.Seal = seal })
 		defer es.Close()
 		ed := open(t, store, func(c *counterfoil.Config) { c.Seal, c.Algorithm = seal, "EdDSA" })
@@ -318,7 +322,7 @@ func TestNodesOfTwoAlgorithmsDoNotTakeTurns(t *testing.T) {
 }
 
 func TestTheKeySetIsBounded(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	var err error
 	for range 100 {
 		if err = a.RotateKeys(t.Context()); err != nil {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -20,7 +19,7 @@ func TestBrowserRefusalsAreCounted(t *testing.T) {
 	for _, hooks := range []bool{false, true} {
 		t.Run(fmt.Sprintf("hooks %v", hooks), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := memstore.New()
+				store := newStore(t)
 				a := open(t, store, func(c *counterfoil.Config) {
 					if hooks {
 						away := func(w http.ResponseWriter, r *http.Request, _ error) { http.Redirect(w, r, "/", http.StatusSeeOther) }
@@ -64,7 +63,7 @@ func TestBrowserRefusalsAreCounted(t *testing.T) {
 
 // A handler behind a Bearer token has the writer as it came.
 func TestBrowserHandsTheWriterOn(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	defer a.Close()
 	g := signIn(t, a, "ann")
 	rec := httptest.NewRecorder()

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
 func TestOneSignInGivesBothCredentials(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	claims, err := check(t, a, g.AccessToken)
 	if err != nil {
@@ -44,7 +44,7 @@ func TestOneSignInGivesBothCredentials(t *testing.T) {
 }
 
 func TestSEC05SidGrantsNothing(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	for _, guess := range []string{g.Session.ID, "cf_st_" + g.Session.ID, ""} {
 		_, err := a.Refresh(t.Context(), guess, counterfoil.RefreshRequest{})
@@ -64,7 +64,7 @@ func TestSEC05SidGrantsNothing(t *testing.T) {
 
 func TestIdleExpirySlidesWithActivityOnly(t *testing.T) { // SEC-13
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Business })
+		a := open(t, nil, func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Business })
 		defer a.Close()
 		active, quiet := signIn(t, a, "alice"), signIn(t, a, "bob")
 		for range 6 { // three hours, background refresh every 30 min
@@ -82,7 +82,7 @@ func TestIdleExpirySlidesWithActivityOnly(t *testing.T) { // SEC-13
 
 func TestAbsoluteExpiryIsNotExtendedByUse(t *testing.T) { // SEC-14
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Strict })
+		a := open(t, nil, func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Strict })
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		for range 71 {
@@ -96,7 +96,7 @@ func TestAbsoluteExpiryIsNotExtendedByUse(t *testing.T) { // SEC-14
 
 func TestDurationPerSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g, err := a.StartSession(t.Context(), counterfoil.SignIn{Subject: "alice", Absolute: 10 * time.Minute})
 		if err != nil {
@@ -120,7 +120,7 @@ func TestSEC15TokenNeverOutlivesItsSession(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		for range 200 {
 			absolute := time.Minute + time.Duration(rng.Int64N(int64(3*time.Minute)))
@@ -179,7 +179,7 @@ func (s *countingSessions) Touch(ctx context.Context, touches []counterfoil.Touc
 
 func TestTouchesAreCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.New()
+		mem := newStore(t)
 		counting := &countingSessions{SessionStore: mem.Sessions(), touched: map[string]int{}}
 		a := open(t, countingStore{mem, counting}, nil)
 		defer a.Close()
@@ -202,8 +202,8 @@ func TestTouchesAreCoalesced(t *testing.T) {
 
 func TestCloseWritesWaitingTouches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.New()
-		a := open(t, mem, nil)
+		db := engine.Open(t, time.Now)
+		a := open(t, db.Store(t), nil)
 		g := signIn(t, a, "alice")
 		time.Sleep(time.Hour)
 		refresh(t, a, g)
@@ -211,7 +211,11 @@ func TestCloseWritesWaitingTouches(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
-		snap, err := mem.Sessions().Snapshot(context.Background(), g.Session.ID)
+		store := db.Store(t)
+		if err := store.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := store.Sessions().Snapshot(context.Background(), g.Session.ID)
 		if err != nil || !snap.Session.LastActiveAt.Equal(used.UTC()) {
 			t.Errorf("last active %s, want %s (%v)", snap.Session.LastActiveAt, used, err)
 		}
@@ -219,7 +223,7 @@ func TestCloseWritesWaitingTouches(t *testing.T) {
 }
 
 func TestThousandParallelRefreshes(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g := signIn(t, a, "alice")
 	var wg sync.WaitGroup
 	for range 1000 {
@@ -240,7 +244,7 @@ func TestThousandParallelRefreshes(t *testing.T) {
 
 func TestEndedSessionsStayForAuditThenGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), func(c *counterfoil.Config) { c.Retention = 24 * time.Hour })
+		a := open(t, nil, func(c *counterfoil.Config) { c.Retention = 24 * time.Hour })
 		defer a.Close()
 		gone, kept := signIn(t, a, "alice"), signIn(t, a, "alice")
 		if err := a.RevokeSession(t.Context(), gone.Session.ID, counterfoil.SignedOut, counterfoil.By("user")); err != nil {
@@ -259,7 +263,7 @@ func TestEndedSessionsStayForAuditThenGo(t *testing.T) {
 }
 
 func TestSEC124DeviceIsCleaned(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	g, err := a.StartSession(t.Context(), counterfoil.SignIn{Subject: "alice", Device: &counterfoil.Device{
 		UserAgent: "evil\r\n\x1b[31mred" + strings.Repeat("ä", 300), IP: "192.0.2.1\n",
 	}})
@@ -273,7 +277,7 @@ func TestSEC124DeviceIsCleaned(t *testing.T) {
 }
 
 func TestBadSignInsNameTheField(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	for _, tt := range []struct {
 		field string
 		in    counterfoil.SignIn
@@ -313,7 +317,7 @@ func TestBadSignInsNameTheField(t *testing.T) {
 
 func TestClaimsHookRunsAtEachMint(t *testing.T) {
 	role, fail := "reader", error(nil)
-	a := open(t, memstore.New(), func(c *counterfoil.Config) {
+	a := open(t, nil, func(c *counterfoil.Config) {
 		c.Claims = func(_ context.Context, s counterfoil.Session) (counterfoil.Claims, error) {
 			return counterfoil.Claims{Roles: []string{role}, Scope: []string{"a:read", "b:write"}, Extra: map[string]any{"plan": "pro", "n": 3}}, fail
 		}
@@ -350,7 +354,7 @@ func TestClaimsHookRunsAtEachMint(t *testing.T) {
 }
 
 func TestSessionsShareTheirSubjectsShard(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	x, y := signIn(t, a, "alice"), signIn(t, a, "alice")
 	if len(x.Session.ID) != 24 || x.Session.ID[:2] != y.Session.ID[:2] {
 		t.Errorf("%s %s", x.Session.ID, y.Session.ID)
@@ -358,7 +362,7 @@ func TestSessionsShareTheirSubjectsShard(t *testing.T) {
 }
 
 func TestListPages(t *testing.T) {
-	a := memory(t)
+	a := authority(t)
 	for i := range 7 {
 		signIn(t, a, fmt.Sprintf("u%d", i%2))
 	}

@@ -14,7 +14,7 @@ import (
 
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := open(t, newStore(t), nil) // one node: each counts for itself
 		defer a.Close()
 		ctx := t.Context()
 		ok, refused := func(n uint64) counterfoil.Outcomes { return counterfoil.Outcomes{OK: n} }, func(n, no uint64) counterfoil.Outcomes {
@@ -76,7 +76,7 @@ func TestStats(t *testing.T) {
 
 // What verifiers report of themselves is bounded, whatever they send.
 func TestStatsVerifierLag(t *testing.T) {
-	a := memory(t)
+	a := open(t, newStore(t), nil) // one node: each counts for itself
 	defer a.Close()
 	for _, lag := range []string{"0", "12", "90000", "", "-1", "x", "1e3", "99999999999999999999", "86400001", " 5"} {
 		r := httptest.NewRequest("GET", "/v1/revocations/clock", nil)

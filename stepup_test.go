@@ -9,13 +9,12 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
 func TestSEC11StepUpReplacesTheSessionToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		time.Sleep(time.Hour)
@@ -47,7 +46,7 @@ func TestSEC11StepUpReplacesTheSessionToken(t *testing.T) {
 func TestStepUpAnswersForPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told error
-		a := open(t, memstore.New(), func(c *counterfoil.Config) {
+		a := open(t, nil, func(c *counterfoil.Config) {
 			c.SignedOut = func(w http.ResponseWriter, r *http.Request, _ error) {
 				http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 			}
@@ -109,7 +108,7 @@ func TestStepUpAnswersForPages(t *testing.T) {
 // in the challenge and, for scripts, in the body.
 func TestStepUpChallengeOfPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		time.Sleep(time.Hour)

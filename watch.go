@@ -25,6 +25,10 @@ const (
 	// lookApart keeps a subject whose rights change without end from having
 	// the store read as often.
 	lookApart = 100 * time.Millisecond
+	// lookAtLeast is how long a watch goes without a look at the store. That the
+	// session token was replaced is in no log: this node hears of its own
+	// replacements, and of another node's here.
+	lookAtLeast = 15 * time.Minute
 	// lookLate is the most by which the look at a session that is due is put
 	// off, so that sessions that started together do not come together.
 	lookLate = time.Second
@@ -53,8 +57,8 @@ type SessionWatch struct {
 
 // WatchSession watches a live session, as [Authority.Authenticate] returned
 // it. Revocations reach the watch through this process's own table, those of
-// other nodes as the feed log tells them; the store is read only then, and
-// when the session would expire. So thousands of watches cost no polling.
+// other nodes as the feed log tells them; the store is read only then, when the session
+// would expire, and every quarter of an hour. So thousands of watches cost no polling.
 //
 // An [*EndedError] when the session ended meanwhile, a [*RateLimitedError]
 // when it is watched ten times already or the sessions of its subject a
@@ -88,7 +92,7 @@ func (w *SessionWatch) Epoch() int64 { return w.epoch.Load() }
 // token is to be refreshed, and an [*EndedError] when the session has ended,
 // which is the last word. Otherwise the error of ctx, or [verify.ErrUnavailable]
 // once the authority is closed or the session token was replaced, as a step-up
-// does: then watch again, with the present token. Nothing that happens between two calls is missed.
+// does (at another node: within a quarter of an hour): then watch again, with the present token. Nothing that happens between two calls is missed.
 func (w *SessionWatch) Wait(ctx context.Context) error {
 	for {
 		timer := time.NewTimer(min(max(w.due.Sub(w.authority.now()), 0), watchNap))
@@ -151,7 +155,7 @@ func (w *SessionWatch) look(ctx context.Context) (failed bool, err error) {
 	}
 	w.again = 0
 	w.epoch.Store(max(snap.Subject.Epoch, w.Epoch()))
-	w.due = a.now().Add(snap.Session.IdleExpiresAt().Sub(snap.Now) + rand.N(lookLate))
+	w.due = a.now().Add(min(snap.Session.IdleExpiresAt().Sub(snap.Now), lookAtLeast) + rand.N(lookLate))
 	return false, nil
 }
 

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
-	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
 // readStore counts the reads of sessions, and lets a test do something right
 // after one, before its result is known to who asked.
 type readStore struct {
-	*memstore.Store
+	engine.Store
 	reads atomic.Int64
 	after atomic.Pointer[func() error]
 }
@@ -93,7 +93,7 @@ func TestAWatchEndsWithItsSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := open(t, memstore.New(), func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Strict })
+				a := open(t, nil, func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Strict })
 				defer a.Close()
 				g := signIn(t, a, "alice")
 				w := watch(t, a, g)
@@ -122,7 +122,7 @@ func TestAWatchEndsWithItsSession(t *testing.T) {
 // absolute one stands.
 func TestAWatchReadsTheStoreWhenItIsDueOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &readStore{Store: memstore.New()}
+		store := &readStore{Store: newStore(t)}
 		a := open(t, store, func(c *counterfoil.Config) { c.Lifetimes = counterfoil.Strict })
 		defer a.Close()
 		g := signIn(t, a, "alice")
@@ -144,7 +144,7 @@ func TestAWatchReadsTheStoreWhenItIsDueOnly(t *testing.T) {
 
 func TestAWatchTellsOfChangedRights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &readStore{Store: memstore.New()}
+		store := &readStore{Store: newStore(t)}
 		a := open(t, store, nil)
 		defer a.Close()
 		g := signIn(t, a, "alice")
@@ -200,7 +200,7 @@ func TestAWatchTellsOfChangedRights(t *testing.T) {
 // after the watch itself did.
 func TestAWatchMissesNoEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &readStore{Store: memstore.New()}
+		store := &readStore{Store: newStore(t)}
 		a := open(t, store, nil)
 		defer a.Close()
 		g := signIn(t, a, "alice")
@@ -237,7 +237,7 @@ func TestAWatchMissesNoEnd(t *testing.T) {
 
 func TestAWatchOutlivesTroubleOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &readStore{Store: memstore.New()}
+		store := &readStore{Store: newStore(t)}
 		a := open(t, store, nil)
 		defer a.Close()
 		g := signIn(t, a, "alice")
@@ -265,7 +265,7 @@ func TestAWatchOutlivesTroubleOfTheStore(t *testing.T) {
 
 func TestWatchesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), func(c *counterfoil.Config) { c.MaxWatches = 15 })
+		a := open(t, nil, func(c *counterfoil.Config) { c.MaxWatches = 15 })
 		g := signIn(t, a, "alice")
 		var held []*counterfoil.SessionWatch
 		for range 10 {
@@ -291,7 +291,7 @@ func TestWatchesAreBounded(t *testing.T) {
 		}
 		a.Close()
 		wantErr(t, held[0].Wait(t.Context()), verify.ErrUnavailable)
-		_, err = counterfoil.New(t.Context(), memstore.New(), func() counterfoil.Config { c := baseConfig(); c.MaxWatches = -1; return c }())
+		_, err = counterfoil.New(t.Context(), newStore(t), func() counterfoil.Config { c := baseConfig(); c.MaxWatches = -1; return c }())
 		var field *counterfoil.FieldError
 		if !errors.As(err, &field) || field.Field != "MaxWatches" {
 			t.Error(err)
@@ -302,7 +302,7 @@ func TestWatchesAreBounded(t *testing.T) {
 // One user cannot take the places of all, however many sessions they start.
 func TestWatchesOfASubjectAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := open(t, memstore.New(), nil)
+		a := open(t, nil, nil)
 		var held []*counterfoil.SessionWatch
 		for range 10 {
 			g := signIn(t, a, "alice")
@@ -325,7 +325,7 @@ func TestWatchesOfASubjectAreBounded(t *testing.T) {
 // Another node ends the session: this one hears of it from the log.
 func TestAWatchHearsOfOtherNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New()
+		store := newStore(t)
 		seal := newSeal()
 		same := func(c *counterfoil.Config) { c.Seal = seal }
 		here, there := open(t, store, same), open(t, store, same)
@@ -351,7 +351,7 @@ func TestAWatchHearsOfOtherNodes(t *testing.T) {
 // the session ended: whoever had the old token learns nothing any more.
 func TestAWatchEndsWithItsSessionToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := memory(t)
+		a := authority(t)
 		defer a.Close()
 		g := signIn(t, a, "alice")
 		w := watch(t, a, g)
@@ -364,5 +364,34 @@ func TestAWatchEndsWithItsSessionToken(t *testing.T) {
 			t.Errorf("the token was replaced: %v", err)
 		}
 		quiet(t, watch(t, a, up), time.Minute)
+	})
+}
+
+// That a session token was replaced is in no log: a watch of the old one at
+// another node finds out when it looks, within a quarter of an hour (SEC-11).
+func TestAWatchOfATokenThatAnotherNodeReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		seal := newSeal()
+		same := func(c *counterfoil.Config) { c.Seal = seal }
+		here, there := open(t, store, same), open(t, store, same)
+		defer there.Close()
+		defer here.Close()
+		g := signIn(t, here, "alice")
+		w := watch(t, here, g)
+		s, err := there.Authenticate(t.Context(), g.SessionToken.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := there.Reauthenticated(t.Context(), nil, s, []string{"pwd"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		wantErr(t, w.Wait(t.Context()), verify.ErrUnavailable)
+		if took := time.Since(began); took > 15*time.Minute+time.Second {
+			t.Errorf("it went on for %s", took)
+		}
+		watch(t, here, next)
 	})
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
-	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 )
 
 const (
@@ -44,7 +44,9 @@ func (c *clock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// env is a directory over a real authority and a real store, with a clock of its own.
+// env is a directory over a real authority and a real store, with a clock of its
+// own. The run says which store, and how many nodes there are: the helpers ask
+// them in turn, the methods of the directory itself are the first's.
 type env struct {
 	*directory.Directory
 	t     testing.TB
@@ -52,6 +54,17 @@ type env struct {
 	users directory.Store
 	clock *clock
 	log   *bytes.Buffer
+	logs  *lockedWriter
+	store counterfoil.Store
+	hooks *hooks
+	turns *engine.Turns[member]
+}
+
+// member is one node.
+type member struct {
+	*directory.Directory
+	auth  *counterfoil.Authority
+	users directory.Store
 }
 
 // setup makes an env whose hash is fast: the parameters are put in behind
@@ -65,17 +78,56 @@ func setup(t *testing.T, change func(*directory.Config)) *env {
 
 func newEnv(t testing.TB, change func(*directory.Config)) *env {
 	t.Helper()
-	e := &env{t: t, clock: newClock(), log: &bytes.Buffer{}}
-	store := memstore.New(memstore.Clock(e.clock.now))
-	e.users = &paused{Store: store.Users()}
-	e.auth = authority(t, store, e.clock)
-	e.Directory = e.node(change)
+	e := &env{t: t, clock: newClock(), log: &bytes.Buffer{}, hooks: &hooks{}}
+	e.logs = &lockedWriter{w: e.log}
+	db := engine.Open(t, e.clock.now)
+	var all []member
+	for range engine.Nodes() {
+		store := db.Store(t)
+		m := member{auth: authority(t, store, e.clock), users: &paused{store.Users(), e.hooks}}
+		m.Directory = e.directory(m.auth, m.users, change)
+		all = append(all, m)
+		e.store = store
+	}
+	e.turns = engine.InTurn(all...)
+	e.Directory, e.auth, e.users = all[0].Directory, all[0].auth, all[0].users
 	return e
+}
+
+// turn is the node whose turn it is, once each knows what the others did.
+func (e *env) turn() member {
+	e.t.Helper()
+	var nodes []*counterfoil.Authority
+	for _, m := range e.turns.All() {
+		nodes = append(nodes, m.auth)
+	}
+	engine.Settle(e.t, e.store, nodes...)
+	return e.turns.Next()
+}
+
+// HashFast makes the hashes of every node cheap.
+func (e *env) HashFast() {
+	for _, m := range e.turns.All() {
+		m.HashFast()
+	}
+}
+
+// Hashes is how many all nodes computed.
+func (e *env) Hashes() (n int64) {
+	for _, m := range e.turns.All() {
+		n += m.Directory.Hashes()
+	}
+	return n
 }
 
 // paused is the real store; at lets a test do something between two reads.
 type paused struct {
 	directory.Store
+	*hooks
+}
+
+// hooks are the same for all nodes.
+type hooks struct {
 	at    func(point string)
 	apart bool // the epoch is not read with the user
 }
@@ -127,11 +179,16 @@ func authority(t testing.TB, store counterfoil.Store, c *clock) *counterfoil.Aut
 // node is one more directory over the same store.
 func (e *env) node(change func(*directory.Config)) *directory.Directory {
 	e.t.Helper()
-	cfg := directory.Config{Hash: cheap, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: e.log}, nil))}
+	return e.directory(e.auth, e.users, change)
+}
+
+func (e *env) directory(auth *counterfoil.Authority, users directory.Store, change func(*directory.Config)) *directory.Directory {
+	e.t.Helper()
+	cfg := directory.Config{Hash: cheap, Logger: slog.New(slog.NewTextHandler(e.logs, nil))}
 	if change != nil {
 		change(&cfg)
 	}
-	d, err := directory.New(e.auth, e.users, cfg)
+	d, err := directory.New(auth, users, cfg)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -161,7 +218,7 @@ func from(ip string) *http.Request {
 // user adds a user with goodPassword.
 func (e *env) user(email string) directory.User {
 	e.t.Helper()
-	u, err := e.Create(e.t.Context(), directory.NewUser{Email: email, Password: goodPassword})
+	u, err := e.turn().Create(e.t.Context(), directory.NewUser{Email: email, Password: goodPassword})
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -169,13 +226,13 @@ func (e *env) user(email string) directory.User {
 }
 
 func (e *env) try(email, password, ip string) error {
-	_, err := e.SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
+	_, err := e.turn().SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
 	return err
 }
 
 func (e *env) grant(email, password, ip string) *counterfoil.Grant {
 	e.t.Helper()
-	g, err := e.SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
+	g, err := e.turn().SignIn(e.t.Context(), directory.SignIn{Email: email, Password: password, Request: from(ip)})
 	if err != nil {
 		e.t.Fatalf("sign-in of %s from %s: %v", email, ip, err)
 	}
@@ -184,7 +241,7 @@ func (e *env) grant(email, password, ip string) *counterfoil.Grant {
 
 // alive is the error of the session token of g.
 func (e *env) alive(g *counterfoil.Grant) error {
-	_, err := e.auth.Authenticate(context.Background(), g.SessionToken.Reveal())
+	_, err := e.turn().auth.Authenticate(context.Background(), g.SessionToken.Reveal())
 	return err
 }
 

@@ -39,7 +39,7 @@ func (brokenSessions) Subject(context.Context, string) (counterfoil.Subject, err
 // broken is another node of the same authority that lost its database.
 func (s *site) broken() *counterfoil.Authority {
 	s.Helper()
-	auth, err := counterfoil.New(context.Background(), brokenStore{s.store}, s.auth.Config())
+	auth, err := counterfoil.New(context.Background(), brokenStore{s.db.Store(s)}, s.auth.Config())
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -242,7 +242,7 @@ func TestSEC71SwitchedOff(t *testing.T) {
 	s.forward(time.Hour)
 	config := s.auth.Config()
 	config.DeviceBinding.Off = true
-	off, err := counterfoil.New(t.Context(), s.store, config)
+	off, err := counterfoil.New(t.Context(), s.db.Store(t), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestSEC71AnotherSeal(t *testing.T) {
 	s.forward(2 * time.Minute)
 	config := s.auth.Config()
 	config.Seal = counterfoil.SealText("bmV3LXNlYWwtbmV3LXNlYWwtbmV3LXNlYWwtbmV3LXM=," + secret64)
-	node, err := counterfoil.New(t.Context(), s.store, config)
+	node, err := counterfoil.New(t.Context(), s.db.Store(t), config)
 	if err != nil {
 		t.Fatal(err)
 	}

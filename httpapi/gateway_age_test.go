@@ -53,7 +53,7 @@ func TestSEC38GatewayMaxFeedAge(t *testing.T) {
 			c.Clock = nil
 		})
 		var deaf atomic.Bool
-		node, err := counterfoil.New(t.Context(), deafStore{s.store, &deaf}, s.auth.Config())
+		node, err := counterfoil.New(t.Context(), deafStore{s.db.Store(t), &deaf}, s.auth.Config())
 		if err != nil {
 			t.Fatal(err)
 		}

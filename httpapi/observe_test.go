@@ -10,7 +10,6 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/httpapi"
-	"github.com/counterfoil/counterfoil/memstore"
 )
 
 // A panic is a problem with a request id; the log has it, without secrets.
@@ -40,7 +39,7 @@ func TestPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := newSiteOver(t, s.store, func(c *counterfoil.Config) {
+	bad := newSiteOver(t, s.db.Store(t), func(c *counterfoil.Config) {
 		c.Claims = func(context.Context, counterfoil.Session) (counterfoil.Claims, error) {
 			return counterfoil.Claims{Extra: map[string]any{"sub": "root"}}, nil
 		}
@@ -54,7 +53,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-func newSiteOver(t *testing.T, store *memstore.Store, change func(*counterfoil.Config)) http.Handler {
+func newSiteOver(t *testing.T, store counterfoil.Store, change func(*counterfoil.Config)) http.Handler {
 	t.Helper()
 	config := counterfoil.Config{Issuer: issuer, Audiences: []string{"app"}, Seal: counterfoil.SealText(secret64), Logger: slog.New(slog.DiscardHandler)}
 	change(&config)

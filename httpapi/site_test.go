@@ -18,7 +18,7 @@ import (
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
 	"github.com/counterfoil/counterfoil/httpapi"
-	"github.com/counterfoil/counterfoil/memstore"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 )
 
 const (
@@ -30,15 +30,20 @@ const (
 	cookie   = "__Host-counterfoil"
 )
 
-// site is a whole authority on a memory store behind the handler of the
-// binary. Every answer that goes through it is held against the document, and
-// looked through for secrets in places where none belong.
+// site is a whole authority behind the handler of the binary, on the store and
+// the number of nodes that the run is about. Each request goes to another node
+// than the one before, once that knows what the others did; auth and users are
+// the first's. Every answer that goes through it is held against the document,
+// and looked through for secrets in places where none belong.
 type site struct {
 	testing.TB
 	auth    *counterfoil.Authority
 	users   *directory.Directory
-	store   *memstore.Store
+	db      *engine.Database
+	store   engine.Store // the first node's
+	nodes   []*counterfoil.Authority
 	handler http.Handler
+	first   http.Handler
 	doc     *document
 	key     string // of the application "default", all scopes
 	logs    *lockedBuffer
@@ -67,7 +72,7 @@ func (b *lockedBuffer) String() string {
 func newSite(t testing.TB, change ...func(*counterfoil.Config)) *site {
 	t.Helper()
 	s := &site{TB: t, logs: &lockedBuffer{}, ip: "192.0.2.7:4711"}
-	s.store = memstore.New(memstore.Clock(s.now))
+	s.db = engine.Open(t, s.now)
 	log := slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	config := counterfoil.Config{
 		Issuer: issuer, Audiences: []string{"app", "orders"}, Seal: counterfoil.SealText(secret64),
@@ -76,21 +81,14 @@ func newSite(t testing.TB, change ...func(*counterfoil.Config)) *site {
 	for _, c := range change {
 		c(&config)
 	}
-	ctx := context.Background()
-	var err error
-	if s.auth, err = counterfoil.New(ctx, s.store, config); err != nil {
-		t.Fatal(err)
+	var handlers []http.Handler
+	for range engine.Nodes() {
+		handlers = append(handlers, s.node(config))
 	}
-	t.Cleanup(func() { s.auth.Close() })
-	loose := directory.Limit{Free: 1 << 20, Slowest: time.Minute}
-	s.users, err = directory.New(s.auth, s.store.Users(), directory.Config{
-		Hash: directory.Argon2id{Memory: 19 << 10, Time: 2, Parallelism: 1}, Logger: log,
-		Throttle: directory.Throttle{Network: loose, Range: loose, SignUp: loose},
-	})
-	if err != nil {
-		t.Fatal(err)
+	s.first, s.handler = handlers[0], engine.Front(s.settle, handlers...)
+	if _, fuzz := t.(*testing.F); fuzz {
+		s.oneNode() // what a settling front does with t is not for a fuzz target
 	}
-	s.handler = httpapi.Handler(s.auth, httpapi.WithDirectory(s.users), httpapi.WithOrigins(friend, "http://localhost:3000"))
 	s.doc = readDocument(t, s.handler)
 	s.key = s.apiKey(counterfoil.NewAPIKey{Name: "tests"})
 	t.Cleanup(func() {
@@ -100,6 +98,37 @@ func newSite(t testing.TB, change ...func(*counterfoil.Config)) *site {
 	})
 	return s
 }
+
+// node is one more authority with its directory, and its handler.
+func (s *site) node(config counterfoil.Config) http.Handler {
+	s.Helper()
+	store := s.db.Store(s)
+	auth, err := counterfoil.New(context.Background(), store, config)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { auth.Close() })
+	loose := directory.Limit{Free: 1 << 20, Slowest: time.Minute}
+	users, err := directory.New(auth, store.Users(), directory.Config{
+		Hash: directory.Argon2id{Memory: 19 << 10, Time: 2, Parallelism: 1}, Logger: config.Logger,
+		Throttle: directory.Throttle{Network: loose, Range: loose, SignUp: loose},
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	if s.auth == nil {
+		s.store, s.auth, s.users = store, auth, users
+	}
+	s.nodes = append(s.nodes, auth)
+	return httpapi.Handler(auth, httpapi.WithDirectory(users), httpapi.WithOrigins(friend, "http://localhost:3000"))
+}
+
+// oneNode sends every request from now on to the first node, for what a test
+// wants to know of one process.
+func (s *site) oneNode() { s.settle(); s.handler, s.nodes = s.first, s.nodes[:1] }
+
+// settle waits until each node knows what the others did.
+func (s *site) settle() { engine.Settle(s, s.store, s.nodes...) }
 
 func (s *site) now() time.Time {
 	at := time.Now()

@@ -58,6 +58,7 @@ func post(t *testing.T, client *http.Client, url, bearer string, body any) (int,
 // A native application keeps the session token itself: there are no cookies.
 func TestNativeApplication(t *testing.T) {
 	s := newSite(t)
+	s.oneNode() // that a step-up elsewhere ends a stream is told in the root's tests
 	server, cookies := s.overTLS()
 	client, api := server.Client(), server.URL+"/v1/auth"
 	status, up := post(t, client, api+"/sign-up", "", map[string]any{"email": "ann@example.org", "password": goodWord, "transport": "body"})

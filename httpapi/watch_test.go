@@ -89,6 +89,7 @@ func TestAPageLearnsWhatBecomesOfItsSession(t *testing.T) {
 		t.Run(fmt.Sprintf("HTTP2=%t", two), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t)
+				s.oneNode() // whose gauge is read
 				_, client := s.overPipes(two)
 				url := "http://app.example"
 				if two {

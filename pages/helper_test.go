@@ -21,8 +21,8 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/directory"
-	"github.com/counterfoil/counterfoil/memstore"
 	"github.com/counterfoil/counterfoil/pages"
+	"github.com/counterfoil/counterfoil/storetest/engine"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -35,11 +35,14 @@ const (
 )
 
 // app is an application with the pages under /account/, behind TLS since the
-// cookies are Secure.
+// cookies are Secure, on the store and the number of nodes that the run is
+// about. Each request goes to another node than the one before; auth and users
+// are the first's.
 type app struct {
 	*testing.T
 	*httptest.Server
 	auth  *counterfoil.Authority
+	nodes []*counterfoil.Authority
 	users *directory.Directory
 	start time.Time
 	ahead atomic.Int64 // how far the clock is ahead of that, in nanoseconds: it stands still until it is moved
@@ -94,22 +97,24 @@ func setupAt(t *testing.T, prefix string, change func(*counterfoil.Config), opts
 	if change != nil {
 		change(&cfg)
 	}
-	store := memstore.New(memstore.Clock(a.now))
-	var err error
-	a.auth, err = counterfoil.New(t.Context(), store, cfg)
-	a.must(err)
-	t.Cleanup(func() { noError(t, a.auth.Close()) })
-	a.users, err = directory.New(a.auth, store.Users(), directory.Config{
-		Hash: directory.Argon2id{Memory: 19 << 10, Time: 2, Parallelism: 1}, Logger: cfg.Logger,
-	})
-	a.must(err)
-	mux := http.NewServeMux()
-	mux.Handle(prefix+"/", http.StripPrefix(prefix, pages.Handler(a.auth, a.users, opts...)))
-	fresh := verify.MaxAuthAge(10 * time.Minute)
-	mux.Handle("GET /orders", a.auth.Browser()(http.HandlerFunc(a.orders)))
-	mux.Handle("GET /vault", a.auth.Browser(fresh)(http.HandlerFunc(a.orders)))
-	mux.Handle("POST /pay", a.auth.Browser(fresh)(http.HandlerFunc(a.pay)))
-	a.Server = httptest.NewTLSServer(mux)
+	db := engine.Open(t, a.now)
+	var store engine.Store
+	var handlers []http.Handler
+	for range engine.Nodes() {
+		store = db.Store(t)
+		auth, err := counterfoil.New(t.Context(), store, cfg)
+		a.must(err)
+		t.Cleanup(func() { noError(t, auth.Close()) })
+		users, err := directory.New(auth, store.Users(), directory.Config{
+			Hash: directory.Argon2id{Memory: 19 << 10, Time: 2, Parallelism: 1}, Logger: cfg.Logger,
+		})
+		a.must(err)
+		if a.nodes = append(a.nodes, auth); len(a.nodes) == 1 {
+			a.auth, a.users = auth, users
+		}
+		handlers = append(handlers, a.node(auth, pages.Handler(auth, users, opts...), prefix))
+	}
+	a.Server = httptest.NewTLSServer(engine.Front(func() { engine.Settle(t, store, a.nodes...) }, handlers...))
 	t.Cleanup(a.Close)
 	t.Cleanup(func() {
 		if text := a.logs.String(); secret.MatchString(text) || strings.Contains(text, word) {
@@ -117,6 +122,17 @@ func setupAt(t *testing.T, prefix string, change func(*counterfoil.Config), opts
 		}
 	})
 	return a
+}
+
+// node is the application on one node.
+func (a *app) node(auth *counterfoil.Authority, account http.Handler, prefix string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(prefix+"/", http.StripPrefix(prefix, account))
+	fresh := verify.MaxAuthAge(10 * time.Minute)
+	mux.Handle("GET /orders", auth.Browser()(http.HandlerFunc(a.orders)))
+	mux.Handle("GET /vault", auth.Browser(fresh)(http.HandlerFunc(a.orders)))
+	mux.Handle("POST /pay", auth.Browser(fresh)(http.HandlerFunc(a.pay)))
+	return mux
 }
 
 func (a *app) orders(w http.ResponseWriter, r *http.Request) {
