@@ -160,13 +160,16 @@ func (a *Authority) ClientIP(r *http.Request) string {
 	return clientip.From(r, a.cfg.TrustedProxies)
 }
 
-// Ready says whether this node can mint: the store answers and its clock
-// agrees with ours within 5 s.
+// Ready says whether this node can mint: the store answers, has not gone back
+// in time ([ErrStoreWentBack]), and its clock agrees with ours within 5 s.
 func (a *Authority) Ready(ctx context.Context) error {
 	before := a.now()
 	at, err := a.store.Now(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: store: %w", verify.ErrUnavailable, err)
+	}
+	if err := a.follower.history.err(); err != nil {
+		return fmt.Errorf("%w: %w", verify.ErrUnavailable, err)
 	}
 	return skew(before, at, a.now())
 }

@@ -37,15 +37,15 @@ type follower struct {
 	readAt atomic.Pointer[time.Time]
 
 	// For the one goroutine that reads.
+	history    history // but for its err
 	resolved   int64
-	timeline   int64
 	keysTried  int64 // the version for which the ring was read last
 	keysAt     time.Time
 	complained time.Time
 }
 
 func newFollower(a *Authority) *follower {
-	f := &follower{a: a}
+	f := &follower{a: a, history: history{a: a}}
 	f.server = feed.NewServer(feed.ServerConfig{
 		Node: opaque.RandomText(), Retain: a.retain(),
 		KeyVersion: func() int64 { return a.keys.Load().version },
@@ -92,6 +92,9 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.a.degraded.heard(err)
 		f.complain("follow the feed log", errors.Join(err, f.close()))
+		if errors.Is(err, ErrStoreMoved) {
+			f.server.Close() // for good: who follows finds a server of the other database
+		}
 		pause(ctx, retry)
 		retry = min(2*retry, lastRetry)
 	}
@@ -131,15 +134,13 @@ func (f *follower) step(ctx context.Context) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if known := f.timeline; known != batch.Timeline {
-		f.timeline = batch.Timeline
-		if known != 0 {
-			// Another history: positions in the old one say nothing about what
-			// it holds. It is read from its beginning.
-			f.resolved = 0
-			f.a.degraded.forget()
-			return false, f.close()
-		}
+	again, err := f.history.take(&batch)
+	if again || err != nil {
+		// Another history: positions in the old one say nothing about what it
+		// holds. It is read from its beginning.
+		f.resolved = 0
+		f.a.degraded.forget()
+		return false, errors.Join(err, f.close())
 	}
 	f.resolved = batch.Resolved
 	f.a.recorded.Store(int64(batch.Retain))
@@ -147,10 +148,14 @@ func (f *follower) step(ctx context.Context) (whole bool, err error) {
 	entries := f.a.keepLongEnough(batch.Entries)
 	f.a.revocations.Apply(entries...)
 	f.server.Publish(feed.Position{Timeline: batch.Timeline, Seq: batch.Resolved}, entries, batch.ReadAt)
-	if !batch.ReadAt.IsZero() {
-		f.readAt.Store(&batch.ReadAt)
+	if batch.ReadAt.IsZero() {
+		return false, nil
 	}
-	return !batch.ReadAt.IsZero(), nil
+	f.readAt.Store(&batch.ReadAt)
+	if lost := f.history.missing(); lost != nil {
+		f.a.done.Go(func() { f.a.recordAgain(ctx, lost) })
+	}
+	return true, nil
 }
 
 // age is how long ago the read began that found all that was in the log. The

@@ -39,6 +39,9 @@ const (
 // taken before the snapshot was read, so that no token claims to know of a
 // change that it does not.
 func (a *Authority) mint(ctx context.Context, snap *Snapshot, audience string, iat time.Time) (*Grant, error) {
+	if err := a.follower.history.err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", verify.ErrUnavailable, err)
+	}
 	set := a.keys.Load()
 	if snap.KeyVersion > set.version {
 		// Another node changed the keys: one of ours may be revoked.

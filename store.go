@@ -221,6 +221,10 @@ type FeedBatch struct {
 	// pruned. It never falls within a timeline.
 	Resolved int64
 	Timeline int64
+	// Cut, when not 0, says that positions above it may have been given before,
+	// to entries that are lost: the log went back, or this timeline began when
+	// a standby was promoted that had got no more.
+	Cut int64
 	// KeyVersion is that of the key ring, read no earlier than ReadAt.
 	KeyVersion int64
 	// Retain is the greatest that [FeedLog.Retain] was asked for, 0 when it never was.

@@ -4,7 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"sync"
+	"time"
+
+	"github.com/counterfoil/counterfoil"
 )
 
 // engine runs the parts of calls against one database, in its own
@@ -16,6 +20,8 @@ type engine interface {
 	// once runs fn, which changes the database by one statement at most
 	// where the dialect is PostgreSQL.
 	once(ctx context.Context, fn func(runner) error) error
+	// again is once for a change that may as well happen twice.
+	again(ctx context.Context, fn func(runner) error) error
 	// tx runs fn in a transaction; an error undoes all it did.
 	tx(ctx context.Context, fn func(runner) error) error
 	// sweep is tx for a chunk of clean-up, which gives way to calls.
@@ -62,6 +68,42 @@ func (d direct) query(ctx context.Context, query string, args ...any) (*sql.Rows
 	return d.on.QueryContext(ctx, d.text(query), args...)
 }
 
+// prompt is direct for a server across a network: a statement that is not
+// answered in time fails.
+type prompt struct{ direct }
+
+const statementTimeout = 10 * time.Second
+
+// errSilent says that the database took a statement and did not answer.
+// Whether it was carried out is not known.
+var errSilent = fmt.Errorf("%w: no answer within %s", counterfoil.ErrStoreUnavailable, statementTimeout)
+
+// patience is the key under which a context says that statements may take long.
+type patience struct{}
+
+func (p prompt) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	ctx, cancel := p.limit(ctx)
+	defer cancel()
+	defer func() { err = cause(ctx, err) }()
+	return p.direct.exec(ctx, query, args...)
+}
+
+// limit bounds one statement with all its rows.
+func (prompt) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Value(patience{}) != nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, statementTimeout, errSilent)
+}
+
+// cause is errSilent in place of an error that it led to.
+func cause(ctx context.Context, err error) error {
+	if err != nil && errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
+	return err
+}
+
 // joined works inside a transaction of the application: it neither commits
 // nor rolls back. A savepoint keeps a failed call from leaving half of its
 // work, and in PostgreSQL from spoiling the transaction.
@@ -72,6 +114,8 @@ func join(c *compiler, tx *sql.Tx) joined { return joined{direct{c, tx}} }
 func (j joined) view(_ context.Context, fn func(runner) error) error { return fn(j.direct) }
 
 func (j joined) once(ctx context.Context, fn func(runner) error) error { return j.tx(ctx, fn) }
+
+func (j joined) again(ctx context.Context, fn func(runner) error) error { return j.tx(ctx, fn) }
 
 func (j joined) tx(ctx context.Context, fn func(runner) error) error {
 	return inSavepoint(ctx, j.direct, fn)

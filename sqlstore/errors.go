@@ -61,6 +61,39 @@ func repeatable(err error) bool {
 	return state == "40001" || state == "40P01"
 }
 
+// readOnly is what a standby says to a write, and so does a primary that was demoted.
+const readOnly = "25006"
+
+// lost says that it is the connection that failed, or the server behind it,
+// and not what was asked of it. What was asked may have happened.
+func lost(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSilent) {
+		return false
+	}
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	switch state := sqlState(err); state {
+	case "57P01", "57P02", "57P03": // shut down, crashed, starting
+		return true
+	default:
+		return refused(err) || strings.HasPrefix(state, "08")
+	}
+}
+
+// refused says that the connection or its server was of no use, and that
+// nothing has happened.
+func refused(err error) bool {
+	var safe interface{ SafeToRetry() bool } // pgx: it was not sent
+	if errors.As(err, &safe) && safe.SafeToRetry() {
+		return true
+	}
+	return sqlState(err) == readOnly || errors.Is(err, driver.ErrBadConn)
+}
+
 // unavailable says that the database could not be asked, as opposed to
 // having refused.
 func unavailable(err error) bool {
@@ -79,7 +112,7 @@ func unavailable(err error) bool {
 		case "08", "53", "57", "58", "XX": // connection, resources, shutdown, system, internal
 			return state != "57014" // query_canceled
 		}
-		return state == "25006" // read-only: a standby, or a primary that was demoted
+		return state == readOnly
 	}
 	// database/sql has no value for this one.
 	return sqliteUnavailable[sqliteCode(err)] || strings.HasSuffix(err.Error(), "sql: database is closed")

@@ -5,51 +5,104 @@ import (
 	"database/sql"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
 // pool is PostgreSQL with transactions of our own.
 type pool struct {
 	direct
-	db     *sql.DB
-	gather gather
+	db       *sql.DB
+	moving   *bool
+	gather   gather
+	renewing atomic.Bool
 }
 
+const (
+	// transactionTimeout bounds a transaction, its commit included, so that a
+	// silent server holds nobody up for good.
+	transactionTimeout = 3 * statementTimeout
+	// renewTimeout bounds the look at idle connections after a failure.
+	renewTimeout = 2 * time.Second
+)
+
 func newPool(s *Store) *pool {
-	p := &pool{direct: direct{&s.compiler, s.db}, db: s.db}
+	p := &pool{direct: direct{&s.compiler, s.db}, db: s.db, moving: &s.moving}
 	p.gather.read, p.gather.lanes = (&sessions{s, p}).readGathered, max(2, runtime.GOMAXPROCS(0)/2)
 	return p
 }
 
-func (p *pool) view(ctx context.Context, fn func(runner) error) error {
-	return p.repeat(ctx, func() error { return fn(p.direct) })
+// view is repeated once when the connection was lost: reading changes nothing.
+func (p *pool) view(ctx context.Context, fn func(runner) error) error { return p.again(ctx, fn) }
+
+func (p *pool) once(ctx context.Context, fn func(runner) error) error {
+	return p.repeat(ctx, refused, func() error { return fn(p.runner(p.db)) })
 }
 
-func (p *pool) once(ctx context.Context, fn func(runner) error) error { return p.view(ctx, fn) }
+func (p *pool) again(ctx context.Context, fn func(runner) error) error {
+	return p.repeat(ctx, lost, func() error { return fn(p.runner(p.db)) })
+}
 
+// tx is repeated once when the connection was lost before the commit was
+// asked for: then it was undone. After that nobody knows.
 func (p *pool) tx(ctx context.Context, fn func(runner) error) error {
-	return p.repeat(ctx, func() error {
-		tx, err := p.db.BeginTx(ctx, nil)
+	committing := false
+	undone := func(err error) bool { return refused(err) || !committing && lost(err) }
+	return p.repeat(ctx, undone, func() (err error) {
+		limited := ctx
+		if !p.patient(ctx) {
+			var cancel context.CancelFunc
+			limited, cancel = context.WithTimeoutCause(ctx, transactionTimeout, errSilent)
+			defer cancel()
+			defer func() { err = cause(limited, err) }()
+		}
+		committing = false
+		tx, err := p.db.BeginTx(limited, nil)
 		if err != nil {
 			return err
 		}
-		if err := fn(direct{p.compiler, tx}); err != nil {
+		if err := fn(p.runner(tx)); err != nil {
 			_ = tx.Rollback() // err says more
 			return err
 		}
+		committing = true
 		return tx.Commit()
 	})
 }
 
 func (p *pool) sweep(ctx context.Context, fn func(runner) error) error { return p.tx(ctx, fn) }
 
+func (p *pool) runner(on execQuerier) runner {
+	if *p.moving {
+		return direct{p.compiler, on}
+	}
+	return prompt{direct{p.compiler, on}}
+}
+
+func (p *pool) patient(ctx context.Context) bool {
+	return *p.moving || ctx.Value(patience{}) != nil
+}
+
 // repeat runs fn again while PostgreSQL says that it was undone only because
-// of what ran beside it. After a lost connection nobody knows whether it
-// happened, so that is for the caller to decide.
-func (p *pool) repeat(ctx context.Context, fn func() error) error {
+// of what ran beside it, and once where undone says of an error of the
+// connection that nothing can have happened, or that it does not matter.
+func (p *pool) repeat(ctx context.Context, undone func(error) bool, fn func() error) error {
+	renewed := false
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := fn()
-		if err == nil || !repeatable(err) {
+		switch {
+		case err == nil:
+			return nil
+		case repeatable(err):
+		case lost(err) && ctx.Err() == nil && !renewed:
+			// Even if nothing is repeated, the next call should not have to find out.
+			renewed = true
+			p.renew(ctx)
+			if undone(err) {
+				continue
+			}
+			return err
+		default:
 			return err
 		}
 		wait := time.NewTimer(rand.N(pause))
@@ -59,5 +112,35 @@ func (p *pool) repeat(ctx context.Context, fn func() error) error {
 			return err
 		case <-wait.C:
 		}
+	}
+}
+
+// renew closes idle connections that lead nowhere, or to a server that takes
+// no writes (any more): a primary that was demoted keeps them open. Whoever
+// comes while one looks goes on.
+func (p *pool) renew(ctx context.Context) {
+	if !p.renewing.CompareAndSwap(false, true) {
+		return
+	}
+	defer p.renewing.Store(false)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	// All at once, or the pool would give the same one again.
+	var held []*sql.Conn
+	for range p.db.Stats().Idle {
+		conn, err := p.db.Conn(ctx)
+		if err != nil {
+			break
+		}
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		readOnly := true
+		err := conn.QueryRowContext(ctx, `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean`).Scan(&readOnly)
+		if err != nil || readOnly {
+			_ = discard(conn) // it is gone either way
+			continue
+		}
+		_ = conn.Close() // back to the pool
 	}
 }

@@ -125,7 +125,13 @@ func (r *row) json(dst any) {
 }
 
 // each runs a query and gives its rows to fn.
-func each(ctx context.Context, on runner, fn func(*row) error, query string, args ...any) error {
+func each(ctx context.Context, on runner, fn func(*row) error, query string, args ...any) (err error) {
+	if p, ok := on.(prompt); ok {
+		limited, cancel := p.limit(ctx)
+		defer cancel()
+		defer func() { err = cause(limited, err) }()
+		ctx = limited
+	}
 	rows, err := on.query(ctx, query, args...)
 	if err != nil {
 		return err

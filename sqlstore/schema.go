@@ -200,8 +200,9 @@ func (s *Store) open(ctx context.Context) error {
 		}
 	}
 	if len(missing) > 0 {
-		err = s.unhurried(ctx, func() error {
-			return s.engine.tx(ctx, func(on runner) error { return s.migrateIn(ctx, on) })
+		long := context.WithValue(ctx, patience{}, true)
+		err = s.unhurried(long, func() error {
+			return s.engine.tx(long, func(on runner) error { return s.migrateIn(long, on) })
 		})
 	}
 	if err != nil || s.moving {

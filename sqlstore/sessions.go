@@ -64,10 +64,27 @@ func (s *Store) snapshotOf(r *row) (counterfoil.Snapshot, session) {
 
 func (s *sessions) Insert(ctx context.Context, add counterfoil.Session) (counterfoil.Snapshot, error) {
 	snap, err := s.insert(ctx, add)
+	if p, ok := s.in.(*pool); ok && lost(err) && ctx.Err() == nil {
+		snap, err = s.insertAgain(ctx, p, add)
+	}
 	if err != nil {
 		return counterfoil.Snapshot{}, failed("add session", err)
 	}
 	return snap, nil
+}
+
+// insertAgain is for a connection that was lost while nobody knew whether the
+// session was added. That can be asked: its ID and secret are no other's.
+func (s *sessions) insertAgain(ctx context.Context, p *pool, add counterfoil.Session) (counterfoil.Snapshot, error) {
+	snap, err := s.insert(ctx, add)
+	if !duplicate(err) {
+		return snap, err
+	}
+	there, _, found := p.gather.ask(ctx, add.ID)
+	if found != nil || there.Session.SecretHash != add.SecretHash || there.Session.Subject != add.Subject {
+		return snap, err
+	}
+	return there, nil
 }
 
 func (s *sessions) insert(ctx context.Context, add counterfoil.Session) (snap counterfoil.Snapshot, err error) {

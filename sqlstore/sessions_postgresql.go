@@ -64,7 +64,7 @@ func (s *sessions) insertPostgreSQL(ctx context.Context, on runner, add counterf
 // waits, unseen by it: then endTree looks for them after the lock is held.
 func (s *sessions) endPostgreSQL(ctx context.Context, q counterfoil.EndRequest) (ended counterfoil.Ended, err error) {
 	for {
-		err = s.in.once(ctx, func(on runner) (err error) {
+		err = s.in.again(ctx, func(on runner) (err error) {
 			ended, err = s.endOne(ctx, on, q)
 			return err
 		})

@@ -51,6 +51,8 @@ func (f *file) once(ctx context.Context, fn func(runner) error) error {
 	return f.writer.do(ctx, foreground, fn)
 }
 
+func (f *file) again(ctx context.Context, fn func(runner) error) error { return f.once(ctx, fn) }
+
 func (f *file) tx(ctx context.Context, fn func(runner) error) error {
 	return f.writer.do(ctx, foreground, fn)
 }

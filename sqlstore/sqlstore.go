@@ -89,7 +89,11 @@ func (s *Store) Open(ctx context.Context) error {
 	if !prefixPattern.MatchString(s.settings.prefix) {
 		return fmt.Errorf("sqlstore: TablePrefix %q: want lower-case letters, digits and underscores, a letter first, at most 30", s.settings.prefix)
 	}
-	if err := s.open(ctx); err != nil {
+	err := s.open(ctx)
+	if err == nil {
+		err = s.adoptAtOpen(ctx)
+	}
+	if err != nil {
 		return failed("open", err)
 	}
 	return nil
@@ -164,6 +168,9 @@ func (s *Store) InTx(tx *sql.Tx) (counterfoil.SessionStore, error) {
 	}
 	return &sessions{s, join(&s.compiler, tx)}, nil
 }
+
+// Committed has nothing to do: the sessions were in the transaction.
+func (s *Store) Committed(context.Context, ...counterfoil.Revocation) error { return nil }
 
 // Close waits for changes under way and frees what the store holds. The
 // database stays open. Calls after it fail with [counterfoil.ErrStoreUnavailable].

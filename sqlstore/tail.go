@@ -24,12 +24,14 @@ const (
 type tail struct {
 	feed feed
 	conn *sql.Conn // its own, so that it waits for nobody; nil: the pool is too small
+	gone bool      // conn leads to a server that is of no use
 	bell chan struct{}
 	wait time.Duration // from the start of the last read
 	at   time.Time     // when that was
 
 	highest int64 // position up to which was read, but for the gaps
 	missing gaps  // PostgreSQL only
+	cut     int64 // where the log ended when it had gone back
 	last    counterfoil.FeedBatch
 	version int64 // SQLite's data_version of the last complete read
 }
@@ -54,6 +56,9 @@ func (t *tail) Close() error {
 	}
 	conn := t.conn
 	t.conn = nil
+	if t.gone {
+		return discard(conn)
+	}
 	return conn.Close()
 }
 
@@ -101,6 +106,7 @@ type page struct {
 	retain               time.Duration
 	position             int64 // the highest that was drawn
 	oldest, next         int64 // transaction numbers: the oldest one open, and the next one
+	history              history
 	entries              []counterfoil.Revocation
 	answers              []answer
 	more                 bool
@@ -139,12 +145,24 @@ func (t *tail) read(ctx context.Context) (batch counterfoil.FeedBatch, err error
 		return batch, nil
 	case p.timeline == 0:
 		return batch, errNoMeta // what was read before stays in force, and grows old
+	case p.history.standby():
+		t.gone = true
+		return batch, errStandby
+	case p.history.changed():
+		if err := t.feed.adopt(ctx, t.highest); err != nil {
+			return batch, err
+		}
+		return t.read(ctx)
 	case t.restored(&p):
+		if t.highest > p.position && (t.last.Timeline == 0 || t.last.Timeline == p.timeline) {
+			t.cut = max(p.position, 1)
+		}
 		t.highest, t.missing.list, t.version, t.last = 0, nil, 0, counterfoil.FeedBatch{}
 		return t.read(ctx)
 	}
 	t.advance(&p)
-	t.last = counterfoil.FeedBatch{Resolved: t.missing.resolved(t.highest), Timeline: p.timeline, KeyVersion: p.keyVersion, Retain: p.retain}
+	t.last = counterfoil.FeedBatch{Resolved: t.missing.resolved(t.highest), Timeline: p.timeline, KeyVersion: p.keyVersion, Retain: p.retain,
+		Cut: max(t.cut, p.history.cut)}
 	batch = t.last
 	batch.Entries = p.entries
 	if p.more {
@@ -228,6 +246,7 @@ func (t *tail) readPostgreSQL(ctx context.Context, on runner) (p page, err error
 	fresh := 0
 	err = each(ctx, on, func(r *row) error {
 		p.timeline, p.keyVersion, p.retain, p.position, p.oldest, p.next = r.int(), r.int(), r.millis(), r.int(), r.int(), r.int()
+		p.history = history{true, r.int(), r.int(), r.int()}
 		if r.null() {
 			return nil
 		}
@@ -244,12 +263,12 @@ func (t *tail) readPostgreSQL(ctx context.Context, on runner) (p page, err error
 		}
 		return nil
 	}, `WITH t AS MATERIALIZED (
-			SELECT timeline, key_version, retain_ms, {floor} AS position, txid_current_snapshot() AS snapshot FROM {meta}
+			SELECT timeline, key_version, retain_ms, {floor} AS position, txid_current_snapshot() AS snapshot, `+historyColumns+` FROM {meta}
 		), s AS MATERIALIZED (
-			SELECT timeline, key_version, retain_ms, position, txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next FROM t
+			SELECT *, txid_snapshot_xmin(snapshot) AS oldest, txid_snapshot_xmax(snapshot) AS next FROM t
 		)
 		SELECT s.timeline, s.key_version, s.retain_ms, s.position, s.oldest,
-			CASE WHEN s.position >= 0 THEN s.next + age((s.next & 4294967295)::text::xid) END, f.*
+			CASE WHEN s.position >= 0 THEN s.next + age((s.next & 4294967295)::text::xid) END, s.was, s.server, s.cut, f.*
 		FROM s LEFT JOIN (
 			(SELECT 0::bigint AS of, `+feedColumns+` FROM {feed} WHERE id > $1 ORDER BY id LIMIT $2)
 			UNION ALL

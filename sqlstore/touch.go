@@ -14,7 +14,7 @@ func (s *sessions) Touch(ctx context.Context, touches []counterfoil.Touch) error
 	if s.dialect == sqlite {
 		run = s.touchSQLite
 	}
-	if err := s.in.once(ctx, func(on runner) error { return run(ctx, on, touches) }); err != nil {
+	if err := s.in.again(ctx, func(on runner) error { return run(ctx, on, touches) }); err != nil {
 		return failed("touch sessions", err)
 	}
 	return nil

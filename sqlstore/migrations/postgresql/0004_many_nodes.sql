@@ -6,6 +6,10 @@ INSERT INTO counterfoil_schema VALUES (4, 'counterfoil', NULL);
 ALTER TABLE counterfoil_meta ADD COLUMN retain_ms bigint NOT NULL DEFAULT 0;
 ALTER TABLE counterfoil_meta ADD COLUMN retain_raised_at bigint NOT NULL DEFAULT 0;
 ALTER TABLE counterfoil_meta ADD COLUMN wal_timeline bigint NOT NULL DEFAULT 0;
+-- The timeline of the feed that began with that, and the highest position that
+-- the standby had got.
+ALTER TABLE counterfoil_meta ADD COLUMN cut_timeline bigint NOT NULL DEFAULT 0;
+ALTER TABLE counterfoil_meta ADD COLUMN cut_position bigint NOT NULL DEFAULT 0;
 
 -- A move of everything to another database (counterfoil move). On the old
 -- side: since when writes are refused, and since when all is on the other. On
