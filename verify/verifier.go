@@ -266,7 +266,7 @@ func (v *Verifier) local(ctx context.Context, token string, now time.Time) (*Cla
 		return nil, ErrAudienceMismatch
 	case c.IssuedAt.After(now.Add(leeway)):
 		return nil, errFromFuture
-	case c.IssuedAt.Add(time.Duration(c.notBefore)*time.Second).After(now.Add(leeway)):
+	case c.IssuedAt.Add(time.Duration(c.notBefore) * time.Second).After(now.Add(leeway)):
 		return nil, errNotYet
 	case c.ExpiresAt.Sub(c.IssuedAt) > k.longest:
 		return nil, errLivesTooLong
