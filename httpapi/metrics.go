@@ -12,6 +12,7 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/internal/metrics"
+	"github.com/counterfoil/counterfoil/internal/stamp"
 	"github.com/counterfoil/counterfoil/verify"
 )
 
@@ -219,6 +220,9 @@ func (m *Metrics) writeAnswers(t *metrics.Text, browser map[string]uint64) {
 
 // buildOf is the version of this module in the program, and of Go.
 func buildOf() (version, goVersion string) {
+	if stamp.Version != "" {
+		return stamp.Version, runtime.Version()
+	}
 	version = "unknown"
 	const module = "github.com/counterfoil/counterfoil"
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -85,6 +85,7 @@ func newPatient(a *app, s *serveFlags, authorities []string) (*patient, error) {
 	p.apiKey, _ = a.lookupEnv(apiKeyVariable)
 	p.sealText, _ = a.lookupEnv(sealVariable)
 	p.http = newHealthClient(doctorTimeout)
+	p.trust(nil)
 	return p, nil
 }
 

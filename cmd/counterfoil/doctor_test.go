@@ -31,7 +31,7 @@ func diagnose(t *testing.T, now func() time.Time, roots *x509.CertPool, env []st
 	if now != nil {
 		p.now = now
 	}
-	p.roots = roots
+	p.trust(roots)
 	t.Cleanup(func() {
 		if err := p.close(); err != nil {
 			t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -66,6 +67,14 @@ func (p *patient) judgeChain(chain []*x509.Certificate) (found []finding) {
 			"put the intermediate certificates into the file of --tls-cert, after the leaf; with an authority of your own, give its root to every client"))
 	}
 	return append(found, ok("chain", "it leads to a root that this machine trusts"))
+}
+
+// trust sets the roots that certificates lead to; nil: the system's.
+func (p *patient) trust(roots *x509.CertPool) {
+	p.roots = roots
+	if transport, ok := p.http.Transport.(*http.Transport); ok {
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
 }
 
 // within keeps the check of the chain from telling of the expiry again.

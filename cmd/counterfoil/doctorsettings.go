@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,6 +63,9 @@ func (p *patient) holdTogether(ctx context.Context) (*serveSettings, error) {
 		return nil, flagError(err)
 	}
 	_, err = directory.New(auth, store.Users(), directory.Config{Logger: config.Logger, RelyingParty: relyingParty(settings.passkeys, config.Issuer, settings.origins)})
+	if field, ok := errors.AsType[*counterfoil.FieldError](err); ok && settings.passkeys != "" && strings.HasPrefix(field.Field, "RelyingParty.") {
+		err = usagef("--passkey-domain: %s", field.Message)
+	}
 	if closing := auth.Close(); err == nil {
 		err = closing
 	}
@@ -123,6 +127,9 @@ func judgePolicy(c *counterfoil.Config) (found []finding) {
 	}
 	if c.TokenLifetime > 5*time.Minute {
 		found = append(found, warn("token lifetime", fmt.Sprintf("%s: a verifier that is cut off from the feed lets a revoked session in for so long", shortDuration(c.TokenLifetime)), "--token-lifetime 60s; refreshes cost nobody anything"))
+	}
+	if c.Degraded > lifetimes.Idle {
+		found = append(found, warn("degraded minting", fmt.Sprintf("a node that is cut off mints for %s after it read a session, longer than an unused one lives (%s)", shortDuration(c.Degraded), shortDuration(lifetimes.Idle)), "--degraded 5m, or a longer --session-idle"))
 	}
 	if window := c.DeviceBinding.Window; !c.DeviceBinding.Off && window > lifetimes.Idle {
 		found = append(found, warn("device binding", fmt.Sprintf("copied cookies work for %s, longer than an unused session lives (%s): binding protects nothing", shortDuration(window), shortDuration(lifetimes.Idle)), "--bound-window 10m"))

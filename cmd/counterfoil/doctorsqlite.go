@@ -94,8 +94,11 @@ func judgeFree(folder string, free int64) finding {
 }
 
 func megabytes(n int64) string {
-	if n >= 10<<30 {
+	switch {
+	case n >= 10<<30:
 		return fmt.Sprintf("%d GB", n>>30)
+	case n < megabyte:
+		return fmt.Sprintf("%d kB", (n+1023)>>10)
 	}
 	return fmt.Sprintf("%.1f MB", float64(n)/megabyte)
 }

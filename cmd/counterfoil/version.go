@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/counterfoil/counterfoil/internal/stamp"
 )
 
 func versionCommand() *command {
@@ -54,6 +56,10 @@ type build struct {
 
 func readBuild() build {
 	b := build{Version: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if stamp.Version != "" {
+		b.Version, b.Revision = stamp.Version, stamp.Revision[:min(12, len(stamp.Revision))]
+		return b
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
