@@ -167,7 +167,7 @@ func (p *process) tidy() {
 	p.kill()
 	if p.t.Failed() {
 		text, _ := p.log.read()
-		const most = 4000
+		const most = 2000
 		if len(text) > most {
 			text = "…" + text[len(text)-most:]
 		}

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -264,4 +265,27 @@ func (s *system) notReady(nodes ...*process) time.Duration {
 		}
 		return true
 	})
+}
+
+// failing returns when calls of one of the kinds fail, without exception, for
+// a while. All clients may be busy with repeating the same.
+func (s *system) failing(kinds ...kind) {
+	s.t.Helper()
+	s.wait(fmt.Sprint(kinds, " fail"), 15*time.Second, func() bool {
+		s.outages.mu.Lock()
+		defer s.outages.mu.Unlock()
+		for _, k := range kinds {
+			if x := s.outages.kinds[k]; x != nil && !x.since.IsZero() && time.Since(x.since) > 300*time.Millisecond {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// ask refreshes a session at one node.
+func (s *system) ask(node *process, of *session) answer {
+	c := newHTTPClient()
+	defer c.CloseIdleConnections()
+	return request(context.Background(), c, "POST", node.url+"/v1/auth/refresh", of.token, "")
 }
