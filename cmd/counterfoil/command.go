@@ -37,6 +37,7 @@ func root() *command {
 			tokenCommand(),
 			migrateCommand(),
 			moveCommand(),
+			restoredCommand(),
 			doctorCommand(),
 			healthCommand(),
 			benchCommand(),
