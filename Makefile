@@ -21,6 +21,10 @@ with: testenv ## one command with the services of the tests: make with CMD='go t
 build: ## the binary, ./counterfoil
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o counterfoil ./cmd/counterfoil
 
+.PHONY: release
+release: ## archives for every platform, with SBOMs, into dist/: make release VERSION=v1.2.3
+	$(GO) run ./internal/release -version '$(VERSION)'
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, errcheck
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
