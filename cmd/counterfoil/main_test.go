@@ -20,7 +20,7 @@ import (
 // The test binary is the command too when it is called by its name, so that
 // tests start real processes and the race detector sees them.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"counterfoil": main})
+	testscript.Main(m, map[string]func(){"counterfoil": main, "counterfoil-leaf": runLeaf})
 }
 
 // process is a server that a test started.
