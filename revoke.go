@@ -166,15 +166,22 @@ func (t *Tx) RightsChanged(ctx context.Context, subject string) error {
 	return err
 }
 
+// toldTimeout bounds how long Commit tries to reach the store of the sessions.
+const toldTimeout = 10 * time.Second
+
 // Commit commits the application's transaction and applies its revocations
-// to this process's verifiers before it returns.
+// to this process's verifiers before it returns. [ErrNotTold] says that it is
+// committed, but that sessions kept elsewhere could not be reached.
 func (t *Tx) Commit() error {
 	if err := t.tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	t.authority.Apply(t.pending...)
+	ctx, cancel := context.WithTimeout(context.Background(), toldTimeout)
+	defer cancel()
+	err := t.authority.store.Committed(ctx, t.pending...)
 	t.pending = nil
-	return nil
+	return err
 }
 
 // Session reads one session from the primary, whatever its status; End is

@@ -34,6 +34,11 @@ var (
 	ErrSignedOutMeanwhile = errors.New("the subject was signed out everywhere while signing in")
 	// ErrSubjectDisabled is returned by [SessionStore.Insert] for a disabled subject.
 	ErrSubjectDisabled = errors.New("the subject is disabled")
+	// ErrNotTold says that a change is committed, feed log included, but that
+	// the store of the sessions could not be told yet. It will hear of it as
+	// soon as it can be reached; until then nothing is minted that the change
+	// forbids, by nodes that follow the log. It comes with [ErrStoreUnavailable].
+	ErrNotTold = errors.New("the change is committed, and the store of the sessions will hear of it as soon as it can be reached")
 	// ErrNoTransactions is returned by [Store.InTx] where there is no SQL.
 	ErrNoTransactions = errors.New("this store has no SQL transactions to join")
 )
@@ -56,6 +61,11 @@ type Store interface {
 	// InTx returns the sessions as seen and changed inside the caller's own
 	// transaction. Nothing it does is visible before tx commits.
 	InTx(tx *sql.Tx) (SessionStore, error)
+	// Committed is called after a transaction given to InTx was committed,
+	// with what the calls in it reported. When it returns, no later Snapshot
+	// shows what they ended alive, wherever the sessions are kept. [ErrNotTold]
+	// when they are where they cannot be reached.
+	Committed(ctx context.Context, revocations ...Revocation) error
 	// Close ends background work and flushes; it leaves the database that
 	// the caller brought open.
 	Close() error

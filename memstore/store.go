@@ -89,6 +89,9 @@ func (s *Store) Catalog() counterfoil.Catalog { return catalog{s} }
 // atomic with the change of the user.
 func (s *Store) Users() directory.Store { return users{s} }
 
+// Committed has nothing to do: there are no transactions.
+func (s *Store) Committed(context.Context, ...counterfoil.Revocation) error { return nil }
+
 // InTx returns [counterfoil.ErrNoTransactions].
 func (s *Store) InTx(*sql.Tx) (counterfoil.SessionStore, error) {
 	return nil, counterfoil.ErrNoTransactions

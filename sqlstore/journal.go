@@ -375,8 +375,13 @@ func (j *Journal) Untold(ctx context.Context, after int64, limit int) ([]Fact, e
 	return j.facts(ctx, `told_at IS NULL AND no > $1 ORDER BY no LIMIT $2`, after, limit)
 }
 
-// About returns the untold facts about one session or subject.
+// About returns the facts about one session or subject.
 func (j *Journal) About(ctx context.Context, ref string) ([]Fact, error) {
+	return j.facts(ctx, `ref = $1 ORDER BY no`, ref)
+}
+
+// UntoldAbout returns those of them that nobody has noted as told.
+func (j *Journal) UntoldAbout(ctx context.Context, ref string) ([]Fact, error) {
 	return j.facts(ctx, `ref = $1 AND told_at IS NULL ORDER BY no`, ref)
 }
 

@@ -42,6 +42,9 @@ type Stores struct {
 	// BeginTx starts a transaction of the application in the same database,
 	// for [counterfoil.Store.InTx]. Nil: the store speaks no SQL.
 	BeginTx func(ctx context.Context) (*sql.Tx, error)
+	// Elsewhere says that sessions are kept apart from that database: a
+	// transaction can end them and change subjects, but add or change none.
+	Elsewhere bool
 
 	// Seed repeats the random choices of an earlier run; 0 makes a new one,
 	// which is printed.

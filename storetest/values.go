@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/internal/opaque"
 )
 
 var valueDuties = []duty{
@@ -135,7 +136,8 @@ var valueDuties = []duty{
 	}},
 	{"IDs that differ in letter case only are different", func(t *testing.T, e *env) {
 		lower, upper := e.session("ann"), e.session("ann")
-		lower.ID, upper.ID = "00abcdefghijklmnopqrstuv", "00ABCDEFGHIJKLMNOPQRSTUV"
+		shard := opaque.Shard("ann")
+		lower.ID, upper.ID = shard+"abcdefghijklmnopqrstuv", shard+"ABCDEFGHIJKLMNOPQRSTUV"
 		e.insert(lower)
 		_, err := e.sessions.Snapshot(e.ctx, upper.ID)
 		e.wantErr("Snapshot of the other case", err, counterfoil.ErrNotFound)

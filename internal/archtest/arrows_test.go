@@ -16,7 +16,7 @@ var layers = map[string]int{
 	"directory":       3,
 	"memstore":        4,
 	"sqlstore":        4,
-	"redisstore":      4,
+	"redisstore":      5, // keeps all but sessions in a sqlstore
 	"storetest":       4,
 	"httpapi":         5,
 	"relay":           5,

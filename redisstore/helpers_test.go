@@ -1,0 +1,103 @@
+package redisstore_test
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
+
+	"github.com/counterfoil/counterfoil/internal/testenv"
+	"github.com/counterfoil/counterfoil/redisstore"
+	"github.com/counterfoil/counterfoil/sqlstore"
+	"github.com/counterfoil/counterfoil/storetest"
+)
+
+// redisBin names redis-server, or ends the test.
+func redisBin(t testing.TB) string {
+	t.Helper()
+	bin := os.Getenv(testenv.RedisBin)
+	if bin == "" {
+		if os.Getenv("COUNTERFOIL_TEST_ALL") == "1" {
+			t.Fatalf("%s is not set", testenv.RedisBin)
+		}
+		t.Skipf("needs Redis: run make test, or set %s", testenv.RedisBin)
+	}
+	return bin
+}
+
+// redisServer is a server of the test's own.
+func redisServer(t testing.TB, options ...string) *testenv.Redis {
+	t.Helper()
+	r, err := testenv.StartRedis(t.Context(), redisBin(t), "", options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func do(t testing.TB, r *testenv.Redis, command ...string) string {
+	t.Helper()
+	answer, err := r.Do(t.Context(), command...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func sqliteDB(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", sqlstore.SQLiteDSN(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func tempDB(t testing.TB) *sql.DB { return sqliteDB(t, filepath.Join(t.TempDir(), "test.db")) }
+
+// store opens a store on a database and the servers of a URL.
+func store(t testing.TB, db *sqlstore.Store, url string, options ...redisstore.Option) *redisstore.Store {
+	t.Helper()
+	option, err := redisstore.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := redisstore.New(db, option, append([]redisstore.Option{redisstore.Logger(slog.New(slog.DiscardHandler))}, options...)...)
+	if err := s.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func stores(t *testing.T, db *sql.DB, s *redisstore.Store) storetest.Stores {
+	return storetest.Stores{Store: s, Users: s.Users(), Elsewhere: true,
+		BeginTx: func(ctx context.Context) (*sql.Tx, error) { return db.BeginTx(ctx, nil) }}
+}
+
+// until waits for something that becomes true.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // nothing tells when it becomes true
+	}
+}

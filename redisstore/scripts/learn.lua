@@ -1,0 +1,3 @@
+-- ARGV: subject, copy
+learn(ARGV[1], ARGV[2])
+return 1
