@@ -8,6 +8,7 @@
 //
 //	go -C bench run ./feed
 //	go -C bench run ./feed -rates 100 -time 5s -postgres=false
+//	go -C bench run ./feed -relays 0,1,2,3 -modes none -postgres=false  (behind relays)
 //	go -C bench run ./feed -profile tmp         (CPU profiles, for go tool pprof)
 //
 // Everything runs on this machine, over loopback. The server, the floor and the
@@ -41,6 +42,7 @@ type settings struct {
 	window    time.Duration // of one measurement
 	tls       []bool
 	postgres  bool
+	relays    []int  // also measure behind so many
 	profile   string // folder
 }
 
@@ -73,7 +75,8 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.serverUse, "processors", 1, "how many processors the server may run on")
 	rates := flags.String("rates", "1,100,1000", "revocations a second, by comma")
 	flags.DurationVar(&s.window, "time", 8*time.Second, "length of one measurement")
-	modes := flags.String("modes", "plain,tls", "how verifiers connect, by comma")
+	modes := flags.String("modes", "plain,tls", "how verifiers connect, by comma; none measures behind relays only")
+	relays := flags.String("relays", "", "measure behind so many relays too, by comma")
 	flags.BoolVar(&s.postgres, "postgres", true, "measure through PostgreSQL and a second node too")
 	flags.StringVar(&s.profile, "profile", "", "folder for CPU profiles of the server; the times then mean little")
 	if err := flags.Parse(args); err != nil {
@@ -86,7 +89,19 @@ func parse(args []string) (settings, error) {
 		}
 		s.rates = append(s.rates, n)
 	}
+	for text := range strings.SplitSeq(*relays, ",") {
+		n, err := strconv.Atoi(text)
+		if *relays != "" && (err != nil || n < 0 || n > 9) {
+			return s, fmt.Errorf("-relays: %q is not a number from 0 to 9", text)
+		}
+		if *relays != "" {
+			s.relays = append(s.relays, n)
+		}
+	}
 	for mode := range strings.SplitSeq(*modes, ",") {
+		if *modes == "none" {
+			break
+		}
 		if mode != "plain" && mode != "tls" {
 			return s, fmt.Errorf("-modes: %q is not plain or tls", mode)
 		}

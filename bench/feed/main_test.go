@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // The whole program once, with too few and too short to say anything.
 func TestRun(t *testing.T) {
-	args := []string{"-verifiers", "6", "-processes", "1", "-rates", "20,200", "-time", "200ms"}
+	args := []string{"-verifiers", "6", "-processes", "1", "-rates", "20,200", "-time", "200ms", "-relays", "1"}
 	if os.Getenv(testenv.PostgresBin) == "" {
 		args = append(args, "-postgres=false")
 	}
@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	if err := run(t.Context(), s, &out); err != nil {
 		t.Fatal(err)
 	}
-	wanted := []string{"counterfoil on SQLite, plain; 1 verifiers and 5 bare readers | 200 ", "counterfoil on SQLite, TLS | 20 ", "bare server-sent events, TLS |", "killed: back since then", "stopped in its tracks"}
+	wanted := []string{"counterfoil on SQLite, plain; 1 verifiers and 5 bare readers | 200 ", "counterfoil on SQLite, TLS | 20 ", "bare server-sent events, TLS |", "killed: back since then", "stopped in its tracks", "behind 1 relays"}
 	if s.postgres {
 		wanted = append(wanted, "revoked at another node; 1 verifiers and 5 bare readers | 200 ")
 	}

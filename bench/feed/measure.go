@@ -78,6 +78,11 @@ func (b *bench) measure(ctx context.Context) (err error) {
 			}
 		}
 	}
+	for _, n := range b.relays {
+		if err := b.onRelays(ctx, n); err != nil {
+			return fmt.Errorf("behind %d relays: %w", n, err)
+		}
+	}
 	if b.postgres {
 		if err := b.onPostgres(ctx); err != nil {
 			return fmt.Errorf("counterfoil on PostgreSQL: %w", err)
