@@ -76,7 +76,7 @@ func restored(a *app, f *flags) func(context.Context, []string) error {
 			if !*asJSON {
 				showBackup(p, db, before, bool(keep))
 			}
-			return usagef("nothing was changed: stop all servers and run it again with --yes")
+			return errors.New("nothing was changed: stop all servers and run it again with --yes")
 		}
 		done, err := db.store.Restored(ctx, sqlstore.Restoration{KeepSessions: bool(keep), Actor: "operator"})
 		if err != nil {
