@@ -49,8 +49,9 @@ type Authority struct {
 	degraded    *degradedMinting // nil: off
 	recorded    atomic.Int64     // how long the store makes everybody keep feed entries
 
-	stop func()
-	done sync.WaitGroup
+	draining atomic.Bool
+	stop     func()
+	done     sync.WaitGroup
 }
 
 // New opens the store, the signing keys (making the first ones) and the
@@ -161,8 +162,12 @@ func (a *Authority) ClientIP(r *http.Request) string {
 }
 
 // Ready says whether this node can mint: the store answers, has not gone back
-// in time ([ErrStoreWentBack]), and its clock agrees with ours within 5 s.
+// in time ([ErrStoreWentBack]), its clock agrees with ours within 5 s, and this
+// node is not about to end ([Authority.Drain]).
 func (a *Authority) Ready(ctx context.Context) error {
+	if err := a.drained(); err != nil {
+		return err
+	}
 	before := a.now()
 	at, err := a.store.Now(ctx)
 	if err != nil {

@@ -103,7 +103,8 @@ func (d *degradedMinting) forgetSubject(subject string) {
 // unanswered tells a store that could not be asked from one that refuses. One
 // that was moved is no store any more.
 func unanswered(err error) bool {
-	return (errors.Is(err, ErrStoreUnavailable) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, ErrStoreMoved)
+	return (errors.Is(err, ErrStoreUnavailable) || errors.Is(err, context.DeadlineExceeded)) &&
+		!errors.Is(err, ErrStoreMoved) && !errors.Is(err, ErrStoreWentBack)
 }
 
 // keep makes a copy of a session for which an access token was minted. rest is

@@ -25,7 +25,10 @@ type history struct {
 	failure  atomic.Pointer[error]
 	timeline int64 // 0: nothing was read
 	resolved int64 // the highest of this timeline
+	cut      int64 // what the last batch told
 	marks    []mark
+	before   *error // the failure from before an older timeline was met
+	older    bool
 	lost     map[entryKey]Revocation // in force here, and not found in the log so far; nil: nothing is compared
 }
 
@@ -68,17 +71,25 @@ func (h *history) take(batch *FeedBatch) (again bool, err error) {
 		// Nothing in it is used: whoever follows this node sees that it grows old.
 		err := fmt.Errorf("%w: its timeline %d is older than %d, which this node has followed; is it a former primary?",
 			ErrStoreWentBack, batch.Timeline, h.timeline)
+		if !h.older {
+			h.older, h.before = true, h.failure.Load()
+		}
 		h.fail(err)
 		return false, err
-	case batch.Timeline > h.timeline, batch.Cut > 0 && batch.Cut < h.resolved:
+	case batch.Timeline > h.timeline, batch.Cut > 0 && batch.Cut < h.resolved && batch.Cut != h.cut:
 		began = true
+	}
+	h.cut = batch.Cut // once: every later batch of this timeline tells of it again
+	if h.older {
+		h.older = false
+		h.failure.Store(h.before)
 	}
 	if !began {
 		h.note(batch)
 		return false, nil
 	}
 	h.failure.Store(nil)
-	if remembered := h.remembered(time.Now()); batch.Cut > 0 && batch.Cut < remembered {
+	if remembered := h.remembered(h.a.now()); batch.Cut > 0 && batch.Cut < remembered {
 		h.fail(fmt.Errorf("%w: the log ends at %d, and this node no longer remembers all that it has read up to %d", ErrStoreWentBack, batch.Cut, remembered))
 	}
 	h.timeline, h.resolved, h.marks = batch.Timeline, 0, nil
@@ -101,7 +112,7 @@ func (h *history) note(batch *FeedBatch) {
 		}
 	}
 	h.resolved = max(h.resolved, batch.Resolved)
-	now := time.Now()
+	now := h.a.now()
 	if n := len(h.marks); n == 0 || now.Sub(h.marks[n-1].at) >= markEvery {
 		h.remembered(now)
 		h.marks = append(h.marks, mark{now, h.resolved})

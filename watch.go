@@ -48,6 +48,7 @@ type SessionWatch struct {
 	secret    opaque.Hash   // of the session token that it was opened with
 	epoch     atomic.Int64  // of the subject, as the last look found it
 	bell      chan struct{} // something was revoked that may concern the session
+	dismissed atomic.Bool   // it is to end, with the bell
 
 	// For the goroutine that waits.
 	due    time.Time // when to look at the store next, by this node's clock
@@ -110,6 +111,9 @@ func (w *SessionWatch) Wait(ctx context.Context) error {
 			}
 		}
 		timer.Stop()
+		if w.dismissed.Load() {
+			return verify.ErrUnavailable
+		}
 		pause(ctx, lookApart-time.Since(w.looked))
 		if ctx.Err() != nil {
 			w.ring() // not looked at yet

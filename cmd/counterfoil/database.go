@@ -15,8 +15,7 @@ import (
 	"strings"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
-	_ "modernc.org/sqlite"             // database/sql driver "sqlite"
+	_ "modernc.org/sqlite" // database/sql driver "sqlite"
 
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
@@ -53,9 +52,9 @@ func parseDatabase(value string) (*database, error) {
 		}
 		return &database{path: rest}, nil
 	case ok && (scheme == "postgres" || scheme == "postgresql"):
-		u, err := url.Parse(value)
+		u, err := parsePostgreSQL(value)
 		if err != nil || !strings.HasPrefix(rest, "//") {
-			return nil, usagef("--database: the PostgreSQL URL cannot be read: want postgres://USER:PASSWORD@HOST:PORT/NAME, special characters in it as %%XX")
+			return nil, usagef("--database: the PostgreSQL URL cannot be read: want postgres://USER:PASSWORD@HOST:PORT/NAME, special characters in it as %%XX; several hosts by comma")
 		}
 		return &database{url: u}, nil
 	}
@@ -94,13 +93,13 @@ func (d *database) connect(options ...sqlstore.Option) error {
 	if d.db != nil {
 		return nil
 	}
-	driver, source := "pgx", ""
+	var db *sql.DB
+	var err error
 	if d.isSQLite() {
-		driver, source = "sqlite", sqlstore.SQLiteDSN(d.path)
+		db, err = sql.Open("sqlite", sqlstore.SQLiteDSN(d.path))
 	} else {
-		source = withConnectTimeout(d.url)
+		db, err = openPostgreSQL(d.url)
 	}
-	db, err := sql.Open(driver, source)
 	if err != nil {
 		return d.fail(err)
 	}

@@ -28,8 +28,8 @@ made on the first start: back it up, apart from the database. On PostgreSQL give
 --seal-file or COUNTERFOIL_SEAL (base64 of 32 bytes; several, newest first, by
 comma).
 
-SIGINT or SIGTERM: requests under way are finished, then it ends. A second one
-ends it at once.`,
+SIGINT or SIGTERM: /readyz fails at once, all goes on being served for --drain,
+requests under way are finished, then it ends. A second one ends it at once.`,
 		examples: []string{
 			"counterfoil serve --dev",
 			"counterfoil serve --issuer https://app.example --trusted-proxies 127.0.0.1",
@@ -52,6 +52,10 @@ ends it at once.`,
 	}
 }
 
+// defaultDrain is for databases that other nodes may be serving from: what
+// load balancers take to notice that one is not ready.
+const defaultDrain = 5 * time.Second
+
 // serveFlags are the flags as typed.
 type serveFlags struct {
 	flags *flags
@@ -72,7 +76,7 @@ type serveFlags struct {
 	degradedSessions                         intValue
 	deviceBinding                            boolValue
 	boundWindow                              durationValue
-	shutdownTimeout                          durationValue
+	shutdownTimeout, drain                   durationValue
 	connections                              intValue
 }
 
@@ -115,6 +119,7 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.connections, "max-connections", "N", "at once; more wait")
 	f.add(&choiceValue{&s.logFormat, []string{"text", "json"}}, "log-format", "FORMAT", "text or json, on stderr")
 	f.add(&choiceValue{&s.logLevel, []string{"debug", "info", "warn", "error"}}, "log-level", "LEVEL", "debug, info, warn or error")
+	f.add(&s.drain, "drain", "DURATION", "how long to go on serving, not ready, once told to stop, so that load balancers send nothing more; on PostgreSQL 5s when left out, else 0s")
 	f.add(&s.shutdownTimeout, "shutdown-timeout", "DURATION", "how long requests under way may take to finish")
 	f.configFlag()
 	return s
@@ -136,6 +141,7 @@ type serveSettings struct {
 	pagesName   string // empty: no pages
 	passkeys    string // the relying party's ID; empty: the issuer's host
 	connections int
+	drain       time.Duration
 	shutdown    time.Duration
 	log         *slog.Logger
 }
@@ -163,6 +169,7 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 	for _, problem := range strays(a.environ) {
 		out.log.Warn(problem)
 	}
+	out.drain = time.Duration(s.drain)
 	if s.pages {
 		out.pagesName = string(s.pagesName)
 	}
@@ -178,6 +185,9 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
 	if !s.dev {
 		out.database, err = parseDatabase(string(s.database))
+		if err == nil && !out.database.isSQLite() && !s.flags.has("drain") {
+			out.drain = defaultDrain
+		}
 		return err
 	}
 	switch {

@@ -191,7 +191,7 @@ func explainOpen(s *serveSettings, err error) error {
 func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node) error {
 	metrics := httpapi.NewMetrics(n.auth)
 	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log), httpapi.WithMetrics(metrics))
-	server := httpapi.Server(underPath(issuerPath(s.issuer), s.withPages(handler, n)))
+	server := httpapi.Server(closing(n.auth, underPath(issuerPath(s.issuer), s.withPages(handler, n))))
 	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	bounded := newLimit(listener, s.connections)
 	scheme, accept := "http", server.Serve
@@ -213,6 +213,9 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 			s.log.Info("made a seal for the signing keys: back it up, apart from the database", "file", s.seal.where)
 		}
 	}
+	if err := s.warn(ctx); err != nil {
+		return err
+	}
 	s.log.Info("counterfoil is ready", attrs...)
 
 	watching, stopWatch := context.WithCancel(ctx)
@@ -226,6 +229,10 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	if s.drain > 0 {
+		s.log.Info("stopping: not ready from now on, and still serving; a second signal ends it at once", "drain", s.drain.String())
+		n.auth.Drain(context.WithoutCancel(ctx), s.drain)
+	}
 	s.log.Info("stopping: no new connections, requests under way are finished", "timeout", s.shutdown.String())
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.shutdown)
 	defer cancel()
@@ -237,6 +244,33 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	}
 	s.log.Info("stopped")
 	return nil
+}
+
+// warn says what of the database's settings weakens what a call promises.
+func (s *serveSettings) warn(ctx context.Context) error {
+	if s.database == nil {
+		return nil
+	}
+	warnings, err := s.database.store.Warnings(ctx)
+	if err != nil {
+		return s.database.fail(err)
+	}
+	for _, text := range warnings {
+		s.log.Warn("database: " + text)
+	}
+	return nil
+}
+
+// closing has clients of a node that is about to end make their next
+// connection elsewhere. Connections are closed behind an answer: one that was
+// closed while idle may have the next request under way already.
+func closing(auth *counterfoil.Authority, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if auth.Draining() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // accountPath is where the pages of an account are.

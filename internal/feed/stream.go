@@ -133,6 +133,7 @@ type stream struct {
 	place  int  // among the streams of the round
 	idle   bool // it waits for wake
 	walker bool // the round has come to it, and goes on from it
+	ending bool // it is to end
 	wake   chan struct{}
 }
 
@@ -146,6 +147,9 @@ func (s *Server) send(ctx context.Context, st *stream, out sink, pos Position) e
 		s.startOver(st)
 	}
 	for {
+		if s.ending(st) {
+			return nil
+		}
 		if gone := s.fill(st); gone {
 			s.startOver(st)
 			continue
@@ -165,6 +169,12 @@ func (s *Server) send(ctx context.Context, st *stream, out sink, pos Position) e
 			return nil
 		}
 	}
+}
+
+func (s *Server) ending(st *stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return st.ending
 }
 
 // startOver gives the stream a snapshot and what comes after it.
