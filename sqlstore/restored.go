@@ -42,6 +42,7 @@ type Restored struct {
 // Backup counts what [Store.Restored] would change. It opens the store.
 func (s *Store) Backup(ctx context.Context) (b Backup, err error) {
 	s.migrate = false
+	ctx = context.WithValue(ctx, patience{}, true) // it looks at every row
 	if err := s.openRestored(ctx); err != nil {
 		return b, failed("look at a restored database", err)
 	}
@@ -97,6 +98,7 @@ func (s *Store) openRestored(ctx context.Context) error {
 func (s *Store) Restored(ctx context.Context, r Restoration) (done Restored, err error) {
 	began := time.Now()
 	s.migrate = false
+	ctx = context.WithValue(ctx, patience{}, true) // it changes every row
 	if err := s.openRestored(ctx); err != nil {
 		return done, failed("mend a restored database", err)
 	}
