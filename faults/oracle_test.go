@@ -13,6 +13,7 @@ import (
 type session struct {
 	sid, token string
 	of         *subject
+	made       time.Time // when its sign-in was acknowledged
 
 	// Under the oracle's lock.
 	revoking time.Time // when the first call that ends it was sent; zero: none
@@ -37,6 +38,9 @@ type oracle struct {
 	mu       sync.Mutex
 	sessions []*session
 	recent   []*session // revoked, newest last
+	lossy    time.Time  // what was acknowledged from then on may be lost, which a warning has said; zero: nothing
+	lost     int        // sign-ins
+	mending  bool       // lost revocations may still be on their way back
 	worst    time.Duration
 	wrong    []string
 }
@@ -60,7 +64,8 @@ func (o *oracle) problem(format string, args ...any) {
 func (o *oracle) signedIn(s *session, token string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s.access = []access{{token, time.Now()}}
+	s.made = time.Now()
+	s.access = []access{{token, s.made}}
 	s.of.sessions = append(s.of.sessions, s)
 	o.sessions = append(o.sessions, s)
 }
@@ -96,7 +101,7 @@ func (o *oracle) refreshed(s *session, began, ended time.Time, a answer, node st
 	defer o.mu.Unlock()
 	switch {
 	case a.status == 200:
-		if !s.revoked.IsZero() && s.revoked.Before(began) {
+		if !s.revoked.IsZero() && s.revoked.Before(began) && !o.excused(s) {
 			o.fault("%s minted for session %s %s after its revocation was acknowledged", node, s.sid, began.Sub(s.revoked))
 		}
 		s.access = append(s.access, access{a.accessToken, ended})
@@ -108,6 +113,9 @@ func (o *oracle) refreshed(s *session, began, ended time.Time, a answer, node st
 		if s.revoking.IsZero() || s.revoking.After(ended) {
 			o.fault("%s says that session %s was revoked: nobody did", node, s.sid)
 		}
+		return true
+	case a.code == "session_unknown" && !o.lossy.IsZero() && s.made.After(o.lossy):
+		o.lost++
 		return true
 	case a.code == "session_unknown" || a.code == "session_expired":
 		o.fault("%s answers %s for session %s, whose sign-in was acknowledged", node, a.code, s.sid)
@@ -151,7 +159,7 @@ func (o *oracle) accepted(who string, s *session, began, revoked time.Time, age 
 	defer o.mu.Unlock()
 	late := began.Sub(revoked)
 	o.worst = max(o.worst, late)
-	if known && late > age+slack {
+	if known && late > age+slack && !o.excused(s) {
 		o.fault("%s took a token of session %s, revoked %s before, and knew of everything up to %s before", who, s.sid, late, age)
 	}
 }
@@ -163,4 +171,29 @@ func (o *oracle) all() []*session {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.sessions)
+}
+
+// lose says that what was acknowledged from then on may be lost: revocations
+// until mended.
+func (o *oracle) lose(from time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lossy, o.mending = from, true
+}
+
+func (o *oracle) mended() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mending = false
+}
+
+func (o *oracle) excused(s *session) bool {
+	return o.mending && s.revoked.After(o.lossy)
+}
+
+// mayBeLost reports whether the session need not be there any more.
+func (o *oracle) mayBeLost(s *session) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.lossy.IsZero() && s.made.After(o.lossy)
 }

@@ -63,7 +63,7 @@ func (s *system) serves(node *process) {
 // fresh returns when the verifier hears of revocations as they come.
 func (s *system) fresh(w *watcher) time.Duration {
 	s.t.Helper()
-	return s.wait(w.name+" is up to date", 10*time.Second, func() bool {
+	return s.wait(w.name+" is up to date", 20*time.Second, func() bool {
 		stats := w.verifier.Stats()
 		return stats.FeedAgeKnown && stats.FeedAge < feedBound
 	})

@@ -102,7 +102,7 @@ func (w *watcher) judge(of *session, token access, began, revoked time.Time, age
 			o.problem("%s: a route without rules is unavailable: %v", w.name, err)
 		}
 	default:
-		if _, revoking, _ := o.state(of); revoking.IsZero() && time.Since(token.got) < tokenLife {
+		if _, revoking, _ := o.state(of); revoking.IsZero() && time.Since(token.got) < tokenLife && !o.mayBeLost(of) {
 			o.problem("%s refuses a token of session %s, which nobody ended: %v", w.name, of.sid, err)
 		}
 	}
