@@ -15,7 +15,7 @@ import (
 // one replica.
 type RedisCluster struct {
 	Nodes []*Redis // masters 0, 1, 2 and their replicas 3, 4, 5, as they began
-	URL   string   // redis:// with all addresses: the first as host, the others as addr parameters
+	URL   string   // redis:// with all addresses, by comma
 }
 
 const (
@@ -39,9 +39,9 @@ func StartRedisCluster(ctx context.Context, bin, parent string, options ...strin
 		}
 		c.Nodes = append(c.Nodes, r)
 	}
-	c.URL = c.Nodes[0].URL + "?addr=" + c.Nodes[1].Addr
-	for _, r := range c.Nodes[2:] {
-		c.URL += "&addr=" + r.Addr
+	c.URL = c.Nodes[0].URL
+	for _, r := range c.Nodes[1:] {
+		c.URL += "," + r.Addr
 	}
 	for i, r := range c.Nodes[:clusterMasters] {
 		first, last := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1
