@@ -112,7 +112,7 @@ func (r *Redis) Restart(ctx context.Context) error {
 	// A foreign server on a port that was taken meanwhile must not pass for
 	// this one.
 	err = r.Wait(ctx, func(info string) bool {
-		return redisField(info, "process_id") == strconv.Itoa(r.Pid()) && redisField(info, "loading") == "0"
+		return RedisField(info, "process_id") == strconv.Itoa(r.Pid()) && RedisField(info, "loading") == "0"
 	})
 	if err != nil {
 		text, _ := os.ReadFile(r.log())
@@ -180,7 +180,7 @@ func (r *Redis) ReplicaOf(ctx context.Context, master *Redis) error {
 		return err
 	}
 	return r.Wait(ctx, func(info string) bool {
-		return redisField(info, "master_link_status") == "up" && redisField(info, "master_sync_in_progress") == "0"
+		return RedisField(info, "master_link_status") == "up" && RedisField(info, "master_sync_in_progress") == "0"
 	})
 }
 
@@ -194,10 +194,12 @@ func (r *Redis) Promote(ctx context.Context) error {
 // none.
 func (r *Redis) Info(ctx context.Context, field string) (string, error) {
 	info, err := r.Do(ctx, "INFO", "everything")
-	return redisField(info, field), err
+	return RedisField(info, field), err
 }
 
-func redisField(info, field string) string {
+// RedisField returns a field of the answer to INFO or CLUSTER INFO; "" if there
+// is none.
+func RedisField(info, field string) string {
 	for line := range strings.Lines(info) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
 			return value

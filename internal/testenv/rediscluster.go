@@ -87,17 +87,17 @@ func StartRedisCluster(ctx context.Context, bin, parent string, options ...strin
 func (c *RedisCluster) WaitWhole(ctx context.Context) error {
 	return c.each(ctx, func(r *Redis) (bool, error) {
 		state, err := r.Do(ctx, "CLUSTER", "INFO")
-		if err != nil || redisField(state, "cluster_state") != "ok" || redisField(state, "cluster_known_nodes") != strconv.Itoa(len(c.Nodes)) {
+		if err != nil || RedisField(state, "cluster_state") != "ok" || RedisField(state, "cluster_known_nodes") != strconv.Itoa(len(c.Nodes)) {
 			return false, err
 		}
 		info, err := r.Do(ctx, "INFO", "replication")
 		if err != nil {
 			return false, err
 		}
-		if redisField(info, "role") == "slave" {
-			return redisField(info, "master_link_status") == "up", nil
+		if RedisField(info, "role") == "slave" {
+			return RedisField(info, "master_link_status") == "up", nil
 		}
-		return strings.Contains(redisField(info, "slave0"), "state=online"), nil
+		return strings.Contains(RedisField(info, "slave0"), "state=online"), nil
 	})
 }
 
