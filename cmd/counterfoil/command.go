@@ -38,6 +38,7 @@ func root() *command {
 			migrateCommand(),
 			moveCommand(),
 			restoredCommand(),
+			backupCommand(),
 			doctorCommand(),
 			healthCommand(),
 			benchCommand(),

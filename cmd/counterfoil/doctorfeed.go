@@ -125,7 +125,7 @@ func checkMove(ctx context.Context, p *patient) ([]finding, error) {
 const moveSilent = 30 * time.Second
 
 func judgeMove(m move, now time.Time) finding {
-	const check, again = "move", "run the same counterfoil move again: it goes on where it was"
+	const check, again = "move", "run the same counterfoil move again: it goes on where it was; or counterfoil move --abort"
 	runs := now.Sub(m.alive) < moveSilent
 	switch {
 	case m.moved:

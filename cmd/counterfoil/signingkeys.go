@@ -35,12 +35,12 @@ SQLite database. Running servers sign with the new key within a second.`,
 			},
 			{
 				name:  "revoke",
-				args:  "KID",
+				args:  "KID|active|next",
 				short: "The emergency: every token of a signing key is refused from now on",
 				long: `Verifiers are told over the feed; the next key signs, and clients refresh by
 themselves, so nobody is signed out. Verifiers that follow no feed hear of it with
 the key set, up to five minutes later. It needs the seal, as rotate does.`,
-				examples: []string{"counterfoil keys revoke qPVN3tPJ1dpMlyVcWWmkKCzP1hDUvQkOj8lKqJ1PZBo"},
+				examples: []string{"counterfoil keys revoke active", "counterfoil keys revoke qPVN3tPJ1dpMlyVcWWmkKCzP1hDUvQkOj8lKqJ1PZBo"},
 				setup:    keysRevoke,
 			},
 		},
@@ -121,9 +121,20 @@ func keysRotate(a *app, f *flags) func(context.Context, []string) error {
 func keysRevoke(a *app, f *flags) func(context.Context, []string) error {
 	value, sealFile, asJSON := keyFlags(f)
 	return func(ctx context.Context, args []string) error {
-		kid, err := oneArg(args, "the key's KID")
+		kid, err := oneArg(args, "the key's KID (or active, or next)")
 		if err != nil {
 			return err
+		}
+		if state := counterfoil.KeyState(kid); state == counterfoil.KeyActive || state == counterfoil.KeyNext {
+			ring, err := readRing(ctx, string(*value))
+			if err != nil {
+				return err
+			}
+			for _, k := range ring.Keys {
+				if k.State == state {
+					kid = k.ID
+				}
+			}
 		}
 		return withKeys(ctx, a, string(*value), string(*sealFile), bool(*asJSON), func(auth *counterfoil.Authority) error {
 			err := auth.RevokeKey(ctx, kid)
