@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -160,31 +159,31 @@ func TestBrowserSignedOutHook(t *testing.T) {
 }
 
 func TestBrowserRefreshesOnceForAFanOut(t *testing.T) { // pains: one navigation, fifty requests
-	var mints atomic.Int64
-	release := make(chan struct{})
-	store := newStore(t)
-	var gate atomic.Bool
-	a := open(t, gatedStore{store, gatedSessions{store.Sessions(), &gate, release, &mints}}, nil)
-	g := signIn(t, a, "alice")
-	h := a.Browser()(hello)
-	gate.Store(true)
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Go(func() {
-			res := serve(h, page("GET", map[string]string{"__Host-counterfoil": g.SessionToken.Reveal()}))
-			if res.StatusCode != 200 || accessCookie(res) == nil {
-				t.Errorf("status %d", res.StatusCode)
-			}
-		})
-	}
-	for mints.Load() == 0 {
-		runtime.Gosched()
-	}
-	close(release)
-	wg.Wait()
-	if n := mints.Load(); n >= 50 {
-		t.Errorf("%d reads of one session for 50 requests", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var reads atomic.Int64
+		release := make(chan struct{})
+		store := newStore(t)
+		var gate atomic.Bool
+		a := open(t, gatedStore{store, gatedSessions{store.Sessions(), &gate, release, &reads}}, nil)
+		g := signIn(t, a, "alice")
+		h := a.Browser()(hello)
+		gate.Store(true)
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				res := serve(h, page("GET", map[string]string{"__Host-counterfoil": g.SessionToken.Reveal()}))
+				if res.StatusCode != 200 || accessCookie(res) == nil {
+					t.Errorf("status %d", res.StatusCode)
+				}
+			})
+		}
+		synctest.Wait() // all of them are waiting
+		close(release)
+		wg.Wait()
+		if n := reads.Load(); n != 1 {
+			t.Errorf("%d reads of one session for 50 requests", n)
+		}
+	})
 }
 
 func TestBrowserLeavesStreamingAlone(t *testing.T) {

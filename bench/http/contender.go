@@ -12,33 +12,40 @@ import (
 	"github.com/counterfoil/counterfoil/bench/internal/stage"
 )
 
-// contender is a server on a store, with the calls that are measured.
+// contender is a server on a store, of one node or several, with the calls that are measured.
 type contender struct {
 	name  string
 	store string
 	calls []*call
 
-	address  string
-	pid      int
-	database string // counted in postgres
-	postgres *stage.Postgres
-	profile  string // address
+	addresses []string // of its nodes
+	pids      []int
+	database  string // counted in postgres
+	postgres  *stage.Postgres
+	redis     *stage.Redis
+	profile   string // address
+	data      *data  // the store's; nil: nothing is loaded
 }
 
 // call is one kind of request. Its measurements gather in cells, one for each
-// number of connections.
+// number of loaded sessions and of connections.
 type call struct {
-	name   string
-	goal   float64 // of the ratio to the ceiling; 0: none
-	status int
+	name string
+	goal float64 // of the ratio to the ceiling; 0: none
+	// uncounted: its statements are not worth counting.
+	uncounted bool
+	status    int
 	// prepare is called before each measurement, and returns the requests and
 	// whether each may be sent once only.
 	prepare func(ctx context.Context) (requests [][]byte, once bool, err error)
 	keep    func(body []byte)
 
 	statements float64 // a request; below 0: not counted
-	cells      map[int][]sample
+	cells      map[cell][]sample
 }
+
+// cell is where a measurement belongs.
+type cell struct{ loaded, connections int }
 
 // sample is one measurement.
 type sample struct {
@@ -49,11 +56,14 @@ type sample struct {
 }
 
 // storePIDs are the processes of the store, where it has its own.
-func (c *contender) storePIDs() ([]int, error) {
-	if c.postgres == nil {
-		return nil, nil
+func (c *contender) storePIDs() (pids []int, err error) {
+	if c.postgres != nil {
+		pids, err = c.postgres.PIDs()
 	}
-	return c.postgres.PIDs()
+	if c.redis != nil {
+		pids = append(pids, c.redis.Pid())
+	}
+	return pids, err
 }
 
 // always is a prepare for requests that can be repeated.

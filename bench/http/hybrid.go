@@ -11,11 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/alexedwards/scs/pgxstore"
+	"github.com/alexedwards/scs/redisstore"
 	"github.com/alexedwards/scs/v2"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/gomodule/redigo/redis"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/counterfoil/counterfoil/bench/internal/load"
@@ -28,16 +31,25 @@ const (
 		CREATE INDEX sessions_expiry_idx ON sessions (expiry)`
 )
 
+// hybridStore is that of scs for the URL of a PostgreSQL database or a Redis.
+func hybridStore(ctx context.Context, url string) (scs.Store, error) {
+	if strings.HasPrefix(url, "redis:") {
+		return redisstore.New(&redis.Pool{MaxIdle: 64, Dial: func() (redis.Conn, error) { return redis.DialURL(url) }}), nil
+	}
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	_, err = pool.Exec(ctx, hybridTable)
+	return pgxstore.New(pool), err
+}
+
 // serveHybrid serves what a good engineer writes by hand in an afternoon: the
-// session manager scs with its PostgreSQL store, and golang-jwt for tokens of a
+// session manager scs with its PostgreSQL or Redis store, and golang-jwt for tokens of a
 // minute. It has no users, no revocation of tokens, no audit.
 func serveHybrid(args []string) error {
-	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, args[1])
+	store, err := hybridStore(context.Background(), args[1])
 	if err != nil {
-		return err
-	}
-	if _, err := pool.Exec(ctx, hybridTable); err != nil {
 		return err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -45,7 +57,7 @@ func serveHybrid(args []string) error {
 		return err
 	}
 	sessions := scs.New()
-	sessions.Store = pgxstore.New(pool)
+	sessions.Store = store
 	answer := func(w http.ResponseWriter, status int, v any) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -103,12 +115,18 @@ func serveHybrid(args []string) error {
 }
 
 // newHybrid starts the server and its live sessions.
-func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres) (*contender, func() error, error) {
-	database, err := postgres.Create(ctx, hybridDatabase)
-	if err != nil {
-		return nil, nil, err
+func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres, redis *stage.Redis) (*contender, func() error, error) {
+	store, url, held := onRedis, "", (*data)(nil)
+	if postgres != nil {
+		var err error
+		if url, err = postgres.Create(ctx, hybridDatabase); err != nil {
+			return nil, nil, err
+		}
+		store, held = onPostgres, hybridRows(postgres)
+	} else {
+		url, held = redis.URL, hybridKeys(redis)
 	}
-	server, err := startRole(ctx, "scs", database)
+	server, err := startRole(ctx, "scs", url)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +143,8 @@ func newHybrid(ctx context.Context, s settings, postgres *stage.Postgres) (*cont
 		mint = append(mint, load.Request("POST", "/token", server.Address, "", "Cookie: session="+token))
 	}
 	return &contender{
-		name: "scs + golang-jwt", store: onPostgres, address: server.Address, pid: server.PID, database: hybridDatabase, postgres: postgres,
+		name: "scs + golang-jwt", store: store, addresses: []string{server.Address}, pids: []int{server.PID},
+		database: hybridDatabase, postgres: postgres, redis: redis, data: held,
 		calls: []*call{
 			{name: "refresh", status: http.StatusOK, prepare: always(mint)},
 			{name: "live check, GET /session", status: http.StatusOK, prepare: always(check)},

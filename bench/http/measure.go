@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type bench struct {
 	ceiling    *stage.Process
 	contenders []*contender
 	ceilings   []sample
+	began      time.Time
 }
 
 // measure goes through everything once a round, so that the machine's moods
@@ -28,25 +30,70 @@ type bench struct {
 func (b *bench) measure(ctx context.Context) error {
 	for _, c := range b.contenders {
 		for _, k := range c.calls {
-			k.cells = map[int][]sample{}
+			k.cells = map[cell][]sample{}
 			if err := c.count(ctx, k); err != nil {
 				return fmt.Errorf("%s on %s: count the statements of %s: %w", c.name, c.store, k.name, err)
 			}
 		}
 	}
+	for i, loaded := range b.loaded {
+		if err := b.load(ctx, loaded); err != nil {
+			return err
+		}
+		if err := b.rounded(ctx, loaded, i == len(b.loaded)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rounded measures with so many sessions loaded. Before the last such number
+// it is only for what the growth costs: one number of connections.
+func (b *bench) rounded(ctx context.Context, loaded int, last bool) error {
+	connections := b.connections
+	if !last {
+		connections = connections[:1]
+	}
 	for round := range b.rounds {
-		for _, connections := range b.connections {
+		for _, connections := range connections {
 			for _, c := range b.contenders {
 				for _, k := range c.calls {
+					if ctx.Err() != nil {
+						return context.Cause(ctx)
+					}
+					if b.over() {
+						return nil
+					}
 					got, err := b.sample(ctx, c, k, connections)
 					if err != nil {
 						return fmt.Errorf("%s on %s: %s: %w", c.name, c.store, k.name, err)
 					}
-					k.cells[connections] = append(k.cells[connections], got)
+					at := cell{loaded, connections}
+					k.cells[at] = append(k.cells[at], got)
 				}
 			}
 		}
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
+		fmt.Fprintf(os.Stderr, "%d sessions loaded: round %d of %d\n", loaded, round+1, b.rounds)
+	}
+	return nil
+}
+
+// over says that the time for the run is.
+func (b *bench) over() bool { return b.limit > 0 && time.Since(b.began) > b.limit }
+
+// load brings the data of each store to so many sessions.
+func (b *bench) load(ctx context.Context, sessions int) error {
+	done := map[*data]bool{}
+	for _, c := range b.contenders {
+		if c.data == nil || done[c.data] {
+			continue
+		}
+		done[c.data] = true
+		began := time.Now()
+		if err := c.data.grow(ctx, sessions); err != nil {
+			return fmt.Errorf("load %d sessions into %s of %s: %w", sessions, c.store, c.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s, %s: %d sessions loaded in %s\n", c.store, c.name, sessions, time.Since(began).Round(time.Millisecond))
 	}
 	return nil
 }
@@ -54,7 +101,7 @@ func (b *bench) measure(ctx context.Context) error {
 // count finds how many statements a call sends.
 func (c *contender) count(ctx context.Context, k *call) error {
 	k.statements = -1
-	if c.postgres == nil {
+	if c.postgres == nil || k.uncounted {
 		return nil
 	}
 	requests, _, err := k.prepare(ctx)
@@ -63,7 +110,7 @@ func (c *contender) count(ctx context.Context, k *call) error {
 	}
 	half := len(requests) / 2
 	send := func(requests [][]byte) func() error {
-		return func() error { return once(ctx, c.address, k.status, requests, k.keep) }
+		return func() error { return once(ctx, c.addresses[0], k.status, requests, k.keep) }
 	}
 	total, err := c.postgres.Count(ctx, c.database, send(requests[:half]), send(requests[half:]))
 	k.statements = float64(total) / float64(len(requests)-half)
@@ -94,7 +141,7 @@ func (b *bench) sample(ctx context.Context, c *contender, k *call, connections i
 	if len(requests) == 0 {
 		return s, errors.New("nothing to send")
 	}
-	plan := load.Plan{Address: c.address, Connections: connections, Duration: b.window / 4, Status: k.status, Keep: k.keep, Next: load.Repeat(requests)}
+	plan := load.Plan{Address: c.addresses[0], Others: c.addresses[1:], Connections: connections, Duration: b.window / 4, Status: k.status, Keep: k.keep, Next: load.Repeat(requests)}
 	if once {
 		warm := len(requests) / 5
 		plan.Next = load.Once(requests[:warm])
@@ -111,7 +158,7 @@ func (b *bench) sample(ctx context.Context, c *contender, k *call, connections i
 	if err != nil {
 		return s, err
 	}
-	got, cpu, err := timed(ctx, plan, c.storePIDs, c.pid)
+	got, cpu, err := timed(ctx, plan, c.storePIDs, c.pids...)
 	if err := errors.Join(err, <-profiled); err != nil {
 		return s, err
 	}
@@ -157,14 +204,14 @@ type cpu struct {
 func (c cpu) sum() time.Duration { return c.server + c.store + c.generator }
 
 // timed runs a plan and tells who used how much processor time.
-func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error), server int) (r load.Result, used cpu, err error) {
+func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error), servers ...int) (r load.Result, used cpu, err error) {
 	var store []int
 	if storePIDs != nil {
 		if store, err = storePIDs(); err != nil {
 			return r, used, err
 		}
 	}
-	before, err := spent(server, store)
+	before, err := spent(servers, store)
 	if err != nil {
 		return r, used, err
 	}
@@ -173,7 +220,7 @@ func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error),
 		return r, used, err
 	}
 	took := time.Since(start)
-	after, err := spent(server, store)
+	after, err := spent(servers, store)
 	if err != nil {
 		return r, used, err
 	}
@@ -183,10 +230,10 @@ func timed(ctx context.Context, plan load.Plan, storePIDs func() ([]int, error),
 	var sum cpu
 	for pid, then := range after.processes {
 		since := then - before.processes[pid]
-		switch pid {
-		case server:
+		switch {
+		case slices.Contains(servers, pid):
 			sum.server += since
-		case os.Getpid():
+		case pid == os.Getpid():
 			sum.generator += since
 		default:
 			sum.store += since
@@ -205,8 +252,8 @@ type account struct {
 	machine   time.Duration
 }
 
-func spent(server int, store []int) (a account, err error) {
-	if a.processes, err = stage.CPUTime(append([]int{server, os.Getpid()}, store...)...); err != nil {
+func spent(servers, store []int) (a account, err error) {
+	if a.processes, err = stage.CPUTime(append(append([]int{os.Getpid()}, servers...), store...)...); err != nil {
 		return a, err
 	}
 	a.machine, err = stage.Busy()

@@ -27,6 +27,7 @@ const (
 	NginxBin    = "COUNTERFOIL_TEST_NGINX"        // path of nginx's binary
 	CaddyBin    = "COUNTERFOIL_TEST_CADDY"        // path of Caddy's binary
 	RedisBin    = "COUNTERFOIL_TEST_REDIS"        // path of redis-server, 7 or newer
+	RedisURL    = "COUNTERFOIL_TEST_REDIS_URL"    // redis:// URL of a private server that tests share, each with a key prefix of its own
 )
 
 // Env is a prepared machine. Close ends what Start began.
@@ -87,7 +88,12 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(log, "redis     %s\n", redis)
+	shared, err := StartRedis(ctx, redis, e.dir)
+	if err != nil {
+		return err
+	}
+	e.stops = append(e.stops, shared.Stop)
+	fmt.Fprintf(log, "redis     %s  (%s)\n", shared.URL, redis)
 
 	node := filepath.Join(root, "test", "node")
 	if err := installNodeModules(ctx, node, log); err != nil {
@@ -109,6 +115,7 @@ func (e *Env) start(ctx context.Context, root string, log io.Writer) error {
 		NginxBin + "=" + nginx,
 		CaddyBin + "=" + caddy,
 		RedisBin + "=" + redis,
+		RedisURL + "=" + shared.URL,
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
 
@@ -52,6 +54,27 @@ func openSQLite(t testing.TB, clock func() time.Time) func(testing.TB) Store {
 	}
 }
 
+func openRedis(t testing.TB, clock func() time.Time) func(testing.TB) Store {
+	t.Helper()
+	option, err := redisstore.ParseURL(serverURL(t, "COUNTERFOIL_TEST_REDIS_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := fmt.Sprintf("suite-%016x:", rand.Uint64())
+	path := filepath.Join(t.TempDir(), "counterfoil.db")
+	return func(t testing.TB) Store {
+		t.Helper()
+		db := sqlstore.SQLite(openDB(t, "sqlite", sqlstore.SQLiteDSN(path)), sqlstore.Clock(clock))
+		store := redisstore.New(db, option, redisstore.Clock(clock), redisstore.KeyPrefix(prefix), redisstore.Logger(slog.New(slog.DiscardHandler)))
+		t.Cleanup(func() {
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return store
+	}
+}
+
 // schemas are those of this process that no test uses now. Emptying one is
 // much quicker than making one.
 var schemas struct {
@@ -61,7 +84,7 @@ var schemas struct {
 
 func openPostgreSQL(t testing.TB, clock func() time.Time) func(testing.TB) Store {
 	t.Helper()
-	server := postgresURL(t)
+	server := serverURL(t, "COUNTERFOIL_TEST_POSTGRES")
 	name := schema(t, server)
 	return func(t testing.TB) Store {
 		t.Helper()
@@ -71,15 +94,15 @@ func openPostgreSQL(t testing.TB, clock func() time.Time) func(testing.TB) Store
 	}
 }
 
-func postgresURL(t testing.TB) string {
+// serverURL is what a variable names, or the end of the test.
+func serverURL(t testing.TB, name string) string {
 	t.Helper()
-	const name = "COUNTERFOIL_TEST_POSTGRES"
 	server := os.Getenv(name)
 	if server == "" {
 		if os.Getenv("COUNTERFOIL_TEST_ALL") == "1" {
 			t.Fatalf("%s is not set", name)
 		}
-		t.Skipf("needs PostgreSQL: run make test, or set %s", name)
+		t.Skipf("%s is not set: run make test", name)
 	}
 	return server
 }

@@ -2,10 +2,12 @@
 // know stores through interfaces only use it, so that they run on each store,
 // and on one node or several, without a word about either:
 //
-//	COUNTERFOIL_TEST_STORE=memory|sqlite|postgresql    (default memory)
-//	COUNTERFOIL_TEST_NODES=1|2|…                       (default 1)
+//	COUNTERFOIL_TEST_STORE=memory|sqlite|postgresql|redis    (default memory)
+//	COUNTERFOIL_TEST_NODES=1|2|…                             (default 1)
 //
-// PostgreSQL is the server that COUNTERFOIL_TEST_POSTGRES names (make test).
+// PostgreSQL and Redis are the servers that COUNTERFOIL_TEST_POSTGRES and
+// COUNTERFOIL_TEST_REDIS_URL name (make test). Beside Redis, SQLite holds what
+// is not a session.
 package engine
 
 import (
@@ -30,6 +32,7 @@ const (
 	Memory     = "memory"
 	SQLite     = "sqlite"
 	PostgreSQL = "postgresql"
+	Redis      = "redis"
 )
 
 // Store is what all stores are: an authority's and a directory's.
@@ -77,6 +80,11 @@ func Open(t testing.TB, clock func() time.Time) *Database {
 		d.node = openSQLite(t, clock)
 	case PostgreSQL:
 		d.node = openPostgreSQL(t, clock)
+	case Redis:
+		if inBubble() {
+			t.Skip("the client of Redis reads at all times, which holds simulated time up")
+		}
+		d.node = openRedis(t, clock)
 	default:
 		t.Fatalf("%s: there is no store %q", storeVariable, kind)
 	}

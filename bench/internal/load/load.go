@@ -23,6 +23,7 @@ import (
 // Plan says what to send.
 type Plan struct {
 	Address     string        // host:port
+	Others      []string      // further ones: connections go to one after the other
 	Connections int           // at once
 	Duration    time.Duration // new requests are sent for so long
 	// Next returns the n-th request, as it goes over the wire, or nil when
@@ -76,8 +77,9 @@ func Run(ctx context.Context, plan Plan) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	clients := make([]*client, plan.Connections)
+	addresses := append([]string{plan.Address}, plan.Others...)
 	for i := range clients {
-		conn, err := Dial(ctx, plan.Address, plan.TLS)
+		conn, err := Dial(ctx, addresses[i%len(addresses)], plan.TLS)
 		if err != nil {
 			return Result{}, err
 		}

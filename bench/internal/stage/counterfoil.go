@@ -108,6 +108,9 @@ func Serve(ctx context.Context, binary, database string, options ServeOptions) (
 		scheme = "https"
 		command = append(command, "--tls-cert", options.Certificate, "--tls-key", options.CertificateKey)
 	}
+	if options.Sessions != "" {
+		command = append(command, "--sessions", options.Sessions)
+	}
 	if options.Issuer != "" {
 		command = append(command, "--issuer", options.Issuer)
 	}
@@ -133,6 +136,7 @@ type ServeOptions struct {
 	Address   string        // where it listens; empty: anywhere
 	Issuer    string        // empty: its address
 	APIKey    string        // one that the database has already
+	Sessions  string        // URL of the Redis that holds the sessions; empty: the database does
 	Environ   []string      // more variables, NAME=value
 	// Processors is how many it may run on; 0: all.
 	Processors int

@@ -100,6 +100,20 @@ func (p *Postgres) Create(ctx context.Context, name string) (string, error) {
 	return p.url(name), p.exec(ctx, name, "CREATE EXTENSION pg_stat_statements")
 }
 
+// URL is that of a database.
+func (p *Postgres) URL(database string) string { return p.url(database) }
+
+// Exec runs a statement in a database.
+func (p *Postgres) Exec(ctx context.Context, database, statement string) error {
+	return p.exec(ctx, database, statement)
+}
+
+// Int runs a query whose answer is a number.
+func (p *Postgres) Int(ctx context.Context, database, query string) (n int64, err error) {
+	err = p.query(ctx, database, &n, query)
+	return n, err
+}
+
 // PIDs are those of the server and of its connections at present.
 func (p *Postgres) PIDs() ([]int, error) { return Children(p.pid) }
 

@@ -56,6 +56,11 @@ func (c *Counterfoil) Revoke(sid string) []byte {
 	return load.Request("DELETE", "/v1/sessions/"+sid, c.Address, "", c.authorization())
 }
 
+// RevokeAll ends all sessions of a user.
+func (c *Counterfoil) RevokeAll(subject string) []byte {
+	return load.Request("DELETE", "/v1/users/"+subject+"/sessions", c.Address, "", c.authorization())
+}
+
 func (c *Counterfoil) authorization() string { return "Authorization: Bearer " + c.APIKey }
 
 // Grants sends sign-ins or refreshes and returns what is answered.

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,6 +51,12 @@ func check(ctx context.Context, root string) (err error) {
 	r.step(ctx, "build without cgo", func(ctx context.Context) error {
 		return r.command(ctx, "", pure, "go", "build", "./...")
 	})
+	for _, target := range []string{"windows/amd64", "darwin/arm64"} {
+		r.step(ctx, "build for "+target, func(ctx context.Context) error {
+			system, arch, _ := strings.Cut(target, "/")
+			return r.command(ctx, "", append([]string{"GOOS=" + system, "GOARCH=" + arch}, pure...), "go", "build", "./cmd/...", "./verify")
+		})
+	}
 	for _, dir := range append([]string{"."}, nested...) {
 		r.step(ctx, "vet "+dir, func(ctx context.Context) error {
 			return r.command(ctx, dir, pure, "go", "vet", "./...")
@@ -70,6 +77,9 @@ func check(ctx context.Context, root string) (err error) {
 		})
 	}
 	r.step(ctx, "test what -race leaves out", r.plain)
+	for _, store := range stores {
+		r.step(ctx, "suites on two nodes, "+store, func(ctx context.Context) error { return r.suites(ctx, store, 2) })
+	}
 	r.step(ctx, "test -race", func(ctx context.Context) error {
 		return r.command(ctx, "", nil, "go", "test", "-race", "-vet=off", "-shuffle=on", "-timeout=15m", "./...")
 	})
@@ -154,6 +164,19 @@ func (r *runner) generated(ctx context.Context) error {
 		return fmt.Errorf("go generate changed %s: commit what it made", strings.Join(changed, ", "))
 	}
 	return nil
+}
+
+// stores are those of storetest/engine. One node on the first is what the
+// suites run on by themselves.
+var stores = []string{"memory", "sqlite", "postgresql", "redis"}
+
+// suites runs the suites that know stores through interfaces only. Browsers are
+// left to the run on one node: what they do reaches no other node than the
+// requests of the tests that run here.
+func (r *runner) suites(ctx context.Context, store string, nodes int) error {
+	vars := append(pure[:len(pure):len(pure)], "COUNTERFOIL_TEST_STORE="+store, "COUNTERFOIL_TEST_NODES="+strconv.Itoa(nodes))
+	return r.command(ctx, "", vars, "go", "test", "-vet=off", "-shuffle=on", "-timeout=5m", "-skip=InChromium|TestStory|^Fuzz",
+		".", "./directory", "./httpapi", "./pages")
 }
 
 // plain runs, without the race detector, the packages whose files or tests
