@@ -162,40 +162,42 @@ func (s *Store) Open(ctx context.Context) (err error) {
 
 var errClosed = errors.New("the store was closed")
 
-// home is how this store is noted in SQL, and in Redis.
+// homeName reads the name that this Redis has in SQL, empty where it has none.
+func (s *Store) homeName(ctx context.Context) (string, error) {
+	home, err := s.client.Do(ctx, s.client.B().Get().Key(s.base("00")+"home").Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return "", nil
+	}
+	return home, unavailable(err)
+}
+
+// setHomeName gives it a name unless it has one, and returns it.
+func (s *Store) setHomeName(ctx context.Context, home string) (string, error) {
+	err := s.client.Do(ctx, s.client.B().Set().Key(s.base("00")+"home").Value(home).Nx().Build()).Error()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return "", unavailable(err)
+	}
+	return s.homeName(ctx)
+}
+
+// claim sees to it that this Redis and the database belong together.
 func (s *Store) claim(ctx context.Context) error {
-	key := s.base("00") + "home"
-	get := func() (string, error) {
-		home, err := s.client.Do(ctx, s.client.B().Get().Key(key).Build()).ToString()
-		if rueidis.IsRedisNil(err) {
-			err = nil
-		}
-		return home, unavailable(err)
-	}
-	there, err := get()
+	there, err := s.homeName(ctx)
 	if err != nil {
 		return err
 	}
-	claimed := there
-	if claimed == "" {
-		claimed = "redis:" + randomName()
+	offered := there
+	if offered == "" {
+		offered = "redis:" + randomName()
 	}
-	home, err := s.journal.Claim(ctx, claimed)
-	if err != nil {
-		return err
+	home, err := s.journal.Claim(ctx, offered)
+	if err == nil && there == "" { // new, or it lost everything
+		there, err = s.setHomeName(ctx, home)
 	}
-	if there == "" { // new, or it lost everything
-		if err := s.client.Do(ctx, s.client.B().Set().Key(key).Value(home).Nx().Build()).Error(); err != nil && !rueidis.IsRedisNil(err) {
-			return unavailable(err)
-		}
-		if there, err = get(); err != nil {
-			return err
-		}
+	if err == nil && there != home {
+		err = ErrForeign
 	}
-	if there != home {
-		return ErrForeign
-	}
-	return nil
+	return err
 }
 
 // Now asks both stores for their clocks and returns that of sessions. A

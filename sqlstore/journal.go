@@ -101,7 +101,7 @@ func (j *Journal) Claim(ctx context.Context, home string) (is string, err error)
 // refuseElsewhere keeps a store without a journal from a database whose
 // sessions are kept elsewhere.
 func (s *Store) refuseElsewhere(ctx context.Context, on runner) error {
-	if s.journaled() {
+	if s.journaled() || s.aside {
 		return nil
 	}
 	var home string

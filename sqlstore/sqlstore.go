@@ -29,6 +29,7 @@ type settings struct {
 	clock   func() time.Time // nil: PostgreSQL's own
 	migrate bool
 	relaxed bool
+	aside   bool // sessions may be elsewhere
 	moving  bool // opened by a move, also where it cannot be used
 }
 
@@ -48,6 +49,11 @@ func Clock(now func() time.Time) Option { return func(s *settings) { s.clock = n
 // WithoutMigrations makes Open refuse a database whose tables are not there
 // or are older, instead of creating and migrating them.
 func WithoutMigrations() Option { return func(s *settings) { s.migrate = false } }
+
+// WithoutSessions accepts a database whose sessions are kept elsewhere: for who
+// needs its keys or wants to look at it, and neither ends sessions nor changes
+// users.
+func WithoutSessions() Option { return func(s *settings) { s.aside = true } }
 
 // RelaxedDurability accepts SQLite connections whose synchronous setting is
 // below FULL, and PostgreSQL's synchronous_commit off. A power failure may then undo the last commits: a session that

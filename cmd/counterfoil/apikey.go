@@ -71,7 +71,7 @@ func apiKeyCreate(a *app, f *flags) func(context.Context, []string) error {
 	f.add(&scopes, "scope", "SCOPE", fmt.Sprintf("what it may do: %s; several by comma; all when left out", strings.Join(counterfoil.BackendScopes, ", ")))
 	f.add(&expires, "expires", "DURATION", "how long it is good; for ever when left out")
 	client := clientIDFlag(f)
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -85,7 +85,7 @@ func apiKeyCreate(a *app, f *flags) func(context.Context, []string) error {
 		if expires > 0 {
 			spec.ExpiresAt = time.Now().Add(time.Duration(expires))
 		}
-		return withOperator(ctx, string(*database), string(*client), func(o *operator) error {
+		return withOperator(ctx, *database, string(*client), func(o *operator) error {
 			secret, key, err := o.CreateAPIKey(ctx, spec)
 			if err != nil {
 				return flagError(err)
@@ -104,14 +104,14 @@ func apiKeyCreate(a *app, f *flags) func(context.Context, []string) error {
 }
 
 func apiKeyList(a *app, f *flags) func(context.Context, []string) error {
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
 		if err := noArgs(args); err != nil {
 			return err
 		}
-		return withOperator(ctx, string(*database), "", func(o *operator) error {
+		return withOperator(ctx, *database, "", func(o *operator) error {
 			keys, err := o.APIKeys(ctx)
 			if err != nil {
 				return err
@@ -156,7 +156,7 @@ func apiKeyStatus(k counterfoil.APIKey, now time.Time) cell {
 }
 
 func apiKeyRevoke(a *app, f *flags) func(context.Context, []string) error {
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -164,7 +164,7 @@ func apiKeyRevoke(a *app, f *flags) func(context.Context, []string) error {
 		if err != nil {
 			return err
 		}
-		return withOperator(ctx, string(*database), "", func(o *operator) error {
+		return withOperator(ctx, *database, "", func(o *operator) error {
 			err := o.RevokeAPIKey(ctx, id)
 			if errors.Is(err, counterfoil.ErrNotFound) {
 				return fmt.Errorf("there is no API key %q: see counterfoil api-key list (the ID, not the key itself)", shortened(id))

@@ -33,6 +33,8 @@ type database struct {
 
 	db    *sql.DB
 	store *sqlstore.Store
+	redis *redisServers // nil: the sessions are in store
+	aside bool          // sessions may be elsewhere: the command does not touch any
 }
 
 func databaseFlag(f *flags) *textValue {
@@ -107,10 +109,16 @@ func (d *database) connect(options ...sqlstore.Option) error {
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	d.db = db
+	if d.aside {
+		options = append(options, sqlstore.WithoutSessions())
+	}
 	if d.isSQLite() {
 		d.store = sqlstore.SQLite(db, options...)
 	} else {
 		d.store = sqlstore.PostgreSQL(db, options...)
+	}
+	if d.redis != nil {
+		d.redis.attach(d.store)
 	}
 	return nil
 }
@@ -202,10 +210,7 @@ func (d *database) openStore(ctx context.Context, foreign bool, options ...sqlst
 			return err
 		}
 	}
-	if err := d.store.Open(ctx); err != nil {
-		return d.fail(err)
-	}
-	return nil
+	return d.openWhole(ctx)
 }
 
 // checkFile reports whether the SQLite file is there. It refuses what is no

@@ -41,7 +41,7 @@ func tokenInspect(a *app, f *flags) func(context.Context, []string) error {
 	f.add((*textValue)(&source.issuer), "issuer", "URL", "the iss that the token must have")
 	f.add((*textValue)(&source.audience), "audience", "NAME", "the service that would take it; any when left out")
 	f.add((*textValue)(&source.authority), "authority", "URL", "where to fetch keys and ask")
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -54,7 +54,7 @@ func tokenInspect(a *app, f *flags) func(context.Context, []string) error {
 			return err
 		}
 		if f.has("database") {
-			source.database = string(*database)
+			source.database = database
 		}
 		source.apiKey, _ = a.lookupEnv(apiKeyVariable)
 		if source.issuer == "" {

@@ -17,18 +17,18 @@ type operator struct {
 	database *database
 }
 
-// openOperator opens the database that --database names. The authority has
+// openOperator opens the databases that --database and --sessions name. The authority has
 // signing keys of its own, in memory: an operator's command neither needs the
 // seal nor can touch the server's keys, and mints nothing.
-func openOperator(ctx context.Context, value, clientID string) (*operator, error) {
-	db, err := parseDatabase(value)
+func openOperator(ctx context.Context, value storesValue, clientID string) (*operator, error) {
+	db, err := value.parse()
 	if err != nil {
 		return nil, err
 	}
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	auth, err := counterfoil.New(ctx, keyless{db.store, memstore.New().Catalog()}, counterfoil.Config{
+	auth, err := counterfoil.New(ctx, keyless{db.whole(), memstore.New().Catalog()}, counterfoil.Config{
 		Issuer:    "https://operator.invalid",
 		Audiences: []string{"operator"},
 		ClientID:  clientID,
@@ -40,7 +40,7 @@ func openOperator(ctx context.Context, value, clientID string) (*operator, error
 		Logger:            slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return nil, errors.Join(flagError(err), db.store.Close(), db.close())
+		return nil, errors.Join(flagError(err), db.whole().Close(), db.close())
 	}
 	return &operator{auth, db}, nil
 }
@@ -48,7 +48,7 @@ func openOperator(ctx context.Context, value, clientID string) (*operator, error
 func (o *operator) close() error { return errors.Join(o.Close(), o.database.close()) }
 
 // with opens an operator for fn and closes it.
-func withOperator(ctx context.Context, database, clientID string, fn func(*operator) error) (err error) {
+func withOperator(ctx context.Context, database storesValue, clientID string, fn func(*operator) error) (err error) {
 	o, err := openOperator(ctx, database, clientID)
 	if err != nil {
 		return err

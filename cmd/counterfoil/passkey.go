@@ -41,7 +41,7 @@ type passkeyJSON struct {
 }
 
 func userPasskeys(a *app, f *flags) func(context.Context, []string) error {
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -49,7 +49,7 @@ func userPasskeys(a *app, f *flags) func(context.Context, []string) error {
 		if err != nil {
 			return err
 		}
-		return withUsers(ctx, string(*database), func(users *directory.Directory) error {
+		return withUsers(ctx, *database, func(users *directory.Directory) error {
 			u, err := findUser(ctx, users, who)
 			if err != nil {
 				return err
@@ -84,13 +84,13 @@ func userPasskeys(a *app, f *flags) func(context.Context, []string) error {
 }
 
 func userRemovePasskey(a *app, f *flags) func(context.Context, []string) error {
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
 		if len(args) != 2 {
 			return usagef("want the user's ID or e-mail address, and the passkey's ID or name")
 		}
-		return withUsers(ctx, string(*database), func(users *directory.Directory) error {
+		return withUsers(ctx, *database, func(users *directory.Directory) error {
 			u, err := findUser(ctx, users, args[0])
 			if err != nil {
 				return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,6 +29,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/counterfoil/counterfoil/internal/testenv"
 )
 
 // The scripts in testdata/script show the command as it is typed. Beside the
@@ -45,6 +48,7 @@ import (
 //	foreign NAME                writes a SQLite database of another application
 //	certificate                 writes cert.pem and key.pem for 127.0.0.1
 //	postgres                    makes an empty database; $PG is its URL. Ask [postgres] first
+//	redis                       starts a server with a password; $REDIS is its URL. Ask [redis] first
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -55,21 +59,22 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "postgres" {
+			needs := map[string]string{"postgres": "COUNTERFOIL_TEST_POSTGRES", "redis": testenv.RedisBin}
+			variable, ok := needs[name]
+			switch {
+			case !ok:
 				return false, fmt.Errorf("unknown condition %q", name)
-			}
-			if os.Getenv("COUNTERFOIL_TEST_POSTGRES") != "" {
+			case os.Getenv(variable) != "":
 				return true, nil
-			}
-			if os.Getenv("COUNTERFOIL_TEST_ALL") == "1" {
-				return false, errNoPostgres
+			case os.Getenv("COUNTERFOIL_TEST_ALL") == "1":
+				return false, fmt.Errorf("%s is not set: run make test", variable)
 			}
 			return false, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails": scriptFails, "serve": scriptServe, "shutdown": scriptShutdown, "http": scriptHTTP, "take": scriptTake,
 			"only": scriptOnly, "busy": scriptBusy, "secret": scriptSecret, "certificate": scriptCertificate,
-			"damaged": scriptDamaged, "foreign": scriptForeign, "postgres": scriptPostgres,
+			"damaged": scriptDamaged, "foreign": scriptForeign, "postgres": scriptPostgres, "redis": scriptRedis,
 		},
 	})
 }
@@ -234,6 +239,23 @@ func scriptPostgres(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 	})
 	ts.Setenv("PG", u)
+}
+
+// redisPassword has what a URL has to escape.
+const redisPassword = "p@ss/word:%"
+
+func scriptRedis(ts *testscript.TestScript, _ bool, _ []string) {
+	r, err := testenv.StartRedis(context.Background(), os.Getenv(testenv.RedisBin), "")
+	ts.Check(err)
+	ts.Defer(func() {
+		if err := r.Stop(); err != nil {
+			ts.Logf("stop redis: %v", err)
+		}
+	})
+	_, err = r.Do(context.Background(), "CONFIG", "SET", "requirepass", redisPassword)
+	ts.Check(err)
+	ts.Setenv("REDIS", "redis://:"+url.QueryEscape(redisPassword)+"@"+r.Addr)
+	ts.Setenv("REDIS_ADDR", r.Addr)
 }
 
 var errNoPostgres = errors.New("COUNTERFOIL_TEST_POSTGRES is not set: run make test")

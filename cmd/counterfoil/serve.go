@@ -61,6 +61,7 @@ type serveFlags struct {
 	flags *flags
 
 	listen, issuer, database, sealFile       textValue
+	sessions                                 textValue
 	metricsListen                            textValue
 	tlsCert, tlsKey                          textValue
 	dev, longTokens, pages                   boolValue
@@ -92,6 +93,7 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
 	f.add(&s.issuer, "issuer", "URL", "public URL, the iss of access tokens; on loopback http://ADDRESS when left out")
 	f.add(&s.database, "database", "URL", "sqlite:FILE or postgres://USER@HOST/NAME")
+	f.add(&s.sessions, "sessions", "URL", sessionsUsage)
 	f.add(&s.sealFile, "seal-file", "FILE", "secret that seals the signing keys; FILE.seal beside a SQLite database when left out")
 	f.add(&s.dev, "dev", "", "try it out: memory only, loopback only, an API key printed once")
 	f.add(&s.tlsCert, "tls-cert", "FILE", "certificate chain, PEM; with --tls-key")
@@ -184,7 +186,10 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 
 func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
 	if !s.dev {
-		out.database, err = parseDatabase(string(s.database))
+		out.database, err = (&storesValue{s.database, s.sessions}).parse()
+		if err == nil && out.database.redis != nil {
+			out.database.redis.log = out.log
+		}
 		if err == nil && !out.database.isSQLite() && !s.flags.has("drain") {
 			out.drain = defaultDrain
 		}
@@ -193,6 +198,8 @@ func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
 	switch {
 	case s.flags.has("database"):
 		return usagef("--dev keeps everything in memory: leave out --database, or --dev")
+	case s.sessions != "":
+		return usagef("--dev keeps everything in memory: leave out --sessions, or --dev")
 	case s.flags.has("seal-file") || out.sealText != "":
 		return usagef("--dev keeps everything in memory: leave out the seal, or --dev")
 	case !isLoopback(out.listen):

@@ -115,7 +115,7 @@ func openNode(ctx context.Context, s *serveSettings) (*node, error) {
 		if err != nil {
 			return nil, errors.Join(err, s.database.close())
 		}
-		n.auth, users = auth, s.database.store.Users()
+		n.auth, users = auth, s.database.whole().Users()
 	}
 	var err error
 	n.users, err = directory.New(n.auth, users, directory.Config{
@@ -146,9 +146,9 @@ func openSealed(ctx context.Context, s *serveSettings) (auth *counterfoil.Author
 		return nil, err
 	}
 	s.config.Seal = s.seal.Seal
-	auth, err = counterfoil.New(ctx, sealedStore{s.database.store, s}, s.config)
+	auth, err = counterfoil.New(ctx, sealedStore{s.database.whole(), s}, s.config)
 	if err != nil {
-		return nil, errors.Join(explainOpen(s, err), s.database.store.Close())
+		return nil, errors.Join(explainOpen(s, err), s.database.whole().Close())
 	}
 	return auth, nil
 }

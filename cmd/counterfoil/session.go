@@ -99,7 +99,7 @@ func sessionList(a *app, f *flags) func(context.Context, []string) error {
 	f.add(&active, "active", "", "only sessions that go on")
 	f.add(&limit, "limit", "N", "at most so many, 1 to 1000")
 	f.add(&after, "after", "CURSOR", "the page after the one that ended with CURSOR")
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -109,7 +109,7 @@ func sessionList(a *app, f *flags) func(context.Context, []string) error {
 		if limit < 1 || limit > 1000 {
 			return usagef("--limit %d: want 1 to 1000", limit)
 		}
-		return withOperator(ctx, string(*database), "", func(o *operator) error {
+		return withOperator(ctx, *database, "", func(o *operator) error {
 			query := counterfoil.ListQuery{Subject: string(subject), After: string(after), Limit: int(limit)}
 			if active {
 				query.ActiveAt = o.Now()
@@ -180,7 +180,7 @@ func sessionRevoke(a *app, f *flags) func(context.Context, []string) error {
 	f.add(&except, "except", "SID", "with --subject: all but this one")
 	f.add(&reason, "reason", "WORD", "why, in lower-case words joined by _")
 	f.add(&by, "by", "NAME", "who ends it")
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -198,7 +198,7 @@ func sessionRevoke(a *app, f *flags) func(context.Context, []string) error {
 				return err
 			}
 		}
-		return withOperator(ctx, string(*database), "", func(o *operator) error {
+		return withOperator(ctx, *database, "", func(o *operator) error {
 			p := newPrinter(a)
 			why := counterfoil.Reason(reason)
 			if subject != "" {

@@ -77,6 +77,7 @@ func readRing(ctx context.Context, value string) (ring counterfoil.KeyRing, err 
 	if err != nil {
 		return ring, err
 	}
+	db.aside = true
 	defer func() { err = errors.Join(err, db.close()) }()
 	if err := db.open(ctx); err != nil {
 		return ring, err
@@ -169,6 +170,7 @@ func withKeys(ctx context.Context, a *app, value, sealFile string, asJSON bool, 
 	if err != nil {
 		return err
 	}
+	db.aside = true
 	defer func() { err = errors.Join(err, db.close()) }()
 	sealText, _ := a.lookupEnv(sealVariable)
 	if sealFile == "" && sealText == "" && db.isSQLite() {

@@ -20,7 +20,7 @@ type tokenSource struct {
 	tokenIssuer string // what the token says, when nobody said what it must be
 	audience    string
 	authority   string
-	database    string
+	database    *storesValue
 	apiKey      string
 }
 
@@ -35,7 +35,7 @@ type tokenChecker struct {
 // open returns nil without error when nothing was named to check with.
 func (s *tokenSource) open(ctx context.Context) (*tokenChecker, error) {
 	switch {
-	case s.database != "":
+	case s.database != nil:
 		return s.openDatabase(ctx)
 	case s.issuer == "" && s.authority == "":
 		return nil, nil
@@ -87,7 +87,7 @@ func configError(err error) error {
 }
 
 func (s *tokenSource) openDatabase(ctx context.Context) (*tokenChecker, error) {
-	o, err := openOperator(ctx, s.database, "")
+	o, err := openOperator(ctx, *s.database, "")
 	if err != nil {
 		return nil, err
 	}

@@ -69,9 +69,9 @@ func toUserJSON(u directory.User) userJSON {
 }
 
 // withUsers opens the directory for fn.
-func withUsers(ctx context.Context, database string, fn func(*directory.Directory) error) error {
+func withUsers(ctx context.Context, database storesValue, fn func(*directory.Directory) error) error {
 	return withOperator(ctx, database, "", func(o *operator) error {
-		users, err := directory.New(o.Authority, o.database.store.Users(), directory.Config{Logger: slog.New(slog.DiscardHandler)})
+		users, err := directory.New(o.Authority, o.database.whole().Users(), directory.Config{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func userCreate(a *app, f *flags) func(context.Context, []string) error {
 	f.add(&scope, "scope", "SCOPE", "a scope the user has; several by comma")
 	f.add(&generate, "generate", "", "make a password and print it once")
 	f.add(&fromStdin, "password-stdin", "", "read the password from the first line of stdin")
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -98,7 +98,7 @@ func userCreate(a *app, f *flags) func(context.Context, []string) error {
 			return flagError(err)
 		}
 		// The database is opened first: nobody types a password for nothing.
-		return withUsers(ctx, string(*database), func(users *directory.Directory) error {
+		return withUsers(ctx, *database, func(users *directory.Directory) error {
 			password, err := newPassword(ctx, a, bool(generate), bool(fromStdin))
 			if err != nil {
 				return err
@@ -166,14 +166,14 @@ func userList(a *app, f *flags) func(context.Context, []string) error {
 	limit := intValue(100)
 	f.add(&limit, "limit", "N", "at most so many, 1 to 1000")
 	f.add(&after, "after", "CURSOR", "the page after the one that ended with CURSOR")
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
 		if err := noArgs(args); err != nil {
 			return err
 		}
-		return withUsers(ctx, string(*database), func(users *directory.Directory) error {
+		return withUsers(ctx, *database, func(users *directory.Directory) error {
 			list, next, err := users.List(ctx, string(after), int(limit))
 			if err != nil {
 				return flagError(err)
@@ -224,7 +224,7 @@ func userRows(p *printer, list []directory.User) [][]cell {
 
 func userDisable(disabled bool) func(*app, *flags) func(context.Context, []string) error {
 	return func(a *app, f *flags) func(context.Context, []string) error {
-		database := databaseFlag(f)
+		database := storesFlags(f)
 		asJSON := jsonFlag(f)
 		f.configFlag()
 		return func(ctx context.Context, args []string) error {
@@ -232,7 +232,7 @@ func userDisable(disabled bool) func(*app, *flags) func(context.Context, []strin
 			if err != nil {
 				return err
 			}
-			return withUsers(ctx, string(*database), func(users *directory.Directory) error {
+			return withUsers(ctx, *database, func(users *directory.Directory) error {
 				u, err := findUser(ctx, users, who)
 				if err != nil {
 					return err

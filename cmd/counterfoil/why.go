@@ -11,7 +11,7 @@ import (
 )
 
 func sessionWhy(a *app, f *flags) func(context.Context, []string) error {
-	database := databaseFlag(f)
+	database := storesFlags(f)
 	asJSON := jsonFlag(f)
 	f.configFlag()
 	return func(ctx context.Context, args []string) error {
@@ -19,7 +19,7 @@ func sessionWhy(a *app, f *flags) func(context.Context, []string) error {
 		if err != nil {
 			return err
 		}
-		return withOperator(ctx, string(*database), "", func(o *operator) error {
+		return withOperator(ctx, *database, "", func(o *operator) error {
 			s, err := o.Session(ctx, sid)
 			if errors.Is(err, counterfoil.ErrNotFound) {
 				return noSuchSession(sid)
