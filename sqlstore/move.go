@@ -26,6 +26,9 @@ type Move struct {
 	Source, Target string
 	// FenceAtMost bounds how long writes are refused at a time; default 10 s.
 	FenceAtMost time.Duration
+	// Sessions, when set, takes the sessions instead of the target, empty as
+	// it must be. They are brought there while the fence stands.
+	Sessions SessionTarget
 	// Progress, when set, hears how far the move is, many times a second.
 	Progress func(MoveProgress)
 
@@ -33,6 +36,7 @@ type Move struct {
 	run      string
 	tables   []*tableCopy
 	meta     *tableCopy
+	home     string // of the sessions
 	began    time.Time
 	report   MoveReport
 }
@@ -173,7 +177,10 @@ func (m *Move) prepare(ctx context.Context) (finish bool, err error) {
 	if err := m.readColumns(ctx); err != nil {
 		return false, err
 	}
-	return false, m.claim(ctx)
+	if err := m.claim(ctx); err != nil {
+		return false, err
+	}
+	return false, m.claimSessions(ctx)
 }
 
 // openSource checks without making or migrating anything: servers are running on it.
@@ -222,6 +229,9 @@ func (m *Move) readColumns(ctx context.Context) error {
 	}
 	m.tables = nil
 	for _, t := range movedTables {
+		if m.skipped(t.name) {
+			continue
+		}
 		from, to, err := both(t.name)
 		if err != nil {
 			return err

@@ -38,6 +38,9 @@ func (m *Move) copy(ctx context.Context) error {
 		if done || err != nil {
 			return err
 		}
+		if m.Sessions != nil {
+			return fmt.Errorf("%w; and %w", m.tooLong(time.Since(began)), errSessionsUsed)
+		}
 		if tries++; tries == moveTries {
 			return m.tooLong(time.Since(began))
 		}
@@ -255,9 +258,15 @@ func (m *Move) settle(ctx context.Context) error {
 			}
 		}
 	}
+	if err := m.bringSessions(ctx); err != nil {
+		return err
+	}
 	rest, err := m.readRest(ctx)
 	if err != nil {
 		return err
+	}
+	if m.Sessions != nil {
+		rest.Meta["sessions_in"], rest.Meta["journal_from"] = m.home, 0
 	}
 	return m.onTarget(ctx, func(on runner) error {
 		for _, t := range m.tables {

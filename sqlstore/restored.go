@@ -27,7 +27,10 @@ type Restoration struct {
 	// KeepSessions is for a restore that lost no commit: a session that was
 	// revoked after the backup was made would be alive again.
 	KeepSessions bool
-	Actor        string // who did it, for sessions that end
+	// Elsewhere says that sessions are kept in another store, whose copies of
+	// subjects the caller takes away.
+	Elsewhere bool
+	Actor     string // who did it, for sessions that end
 }
 
 // Restored is what was done. Number is the new timeline, and what versions
@@ -39,11 +42,11 @@ type Restored struct {
 	Took   time.Duration
 }
 
-// Backup counts what [Store.Restored] would change. It opens the store.
-func (s *Store) Backup(ctx context.Context) (b Backup, err error) {
-	s.migrate = false
+// Backup counts what [Store.Restored] would change. It opens the store. Of
+// sessions that are kept elsewhere it knows nothing.
+func (s *Store) Backup(ctx context.Context, r Restoration) (b Backup, err error) {
 	ctx = context.WithValue(ctx, patience{}, true) // it looks at every row
-	if err := s.openRestored(ctx); err != nil {
+	if err := s.openRestored(ctx, r.Elsewhere); err != nil {
 		return b, failed("look at a restored database", err)
 	}
 	err = s.engine.view(ctx, func(on runner) (err error) {
@@ -74,8 +77,19 @@ func (s *Store) countBackup(ctx context.Context, on runner) (b Backup, err error
 
 // openRestored refuses what a move left: the backup is then of no use, or of a
 // moment in which writes were refused.
-func (s *Store) openRestored(ctx context.Context) error {
+func (s *Store) openRestored(ctx context.Context, elsewhere bool) error {
+	s.migrate, s.moving = false, true
 	if err := s.open(ctx); err != nil {
+		return err
+	}
+	err := s.engine.view(ctx, func(on runner) error {
+		_, err := s.now(ctx, on)
+		if err == nil && !elsewhere {
+			err = s.refuseElsewhere(ctx, on)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	state, err := s.MoveState(ctx)
@@ -97,9 +111,8 @@ func (s *Store) openRestored(ctx context.Context) error {
 //   - What is used once is gone: password-reset tokens, passkey ceremonies.
 func (s *Store) Restored(ctx context.Context, r Restoration) (done Restored, err error) {
 	began := time.Now()
-	s.migrate = false
 	ctx = context.WithValue(ctx, patience{}, true) // it changes every row
-	if err := s.openRestored(ctx); err != nil {
+	if err := s.openRestored(ctx, r.Elsewhere); err != nil {
 		return done, failed("mend a restored database", err)
 	}
 	err = s.engine.tx(ctx, func(on runner) (err error) {

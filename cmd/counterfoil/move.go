@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
 
@@ -34,17 +39,19 @@ Whatever ends it before that, nothing has changed: run it again, and it goes on.
 // moveSettings are the flags of move that hold together.
 type moveSettings struct {
 	from, to      *database
+	sessions      *redisServers // nil: in to
 	fenceAtMost   time.Duration
 	dryRun, share bool
 	asJSON        bool
 }
 
 func moveEverything(a *app, f *flags) func(context.Context, []string) error {
-	var to textValue
+	var to, toSessions textValue
 	var dryRun, abort, share boolValue
 	fence := durationValue(10 * time.Second)
 	database := databaseFlag(f)
 	f.add(&to, "to", "URL", "the new database: empty, or what an earlier run has left")
+	f.add(&toSessions, "to-sessions", "URL", "redis://USER@HOST takes the sessions, --to all else; empty too")
 	f.add(&fence, "fence-at-most", "DURATION", "how long writes may be refused at a time; when that is not enough, they are allowed again and it goes on")
 	f.add(&dryRun, "dry-run", "", "count, look for rows that the new database would refuse, and change nothing")
 	f.add(&abort, "abort", "", "give up a move that has not switched: writes are allowed again at once")
@@ -75,6 +82,11 @@ func moveEverything(a *app, f *flags) func(context.Context, []string) error {
 		}
 		if s.to, err = parseTarget(string(to)); err != nil {
 			return err
+		}
+		if toSessions != "" {
+			if s.sessions, err = parseSessions(string(toSessions)); err != nil {
+				return usagef("%s", strings.Replace(err.Error(), "--sessions", "--to-sessions", 1))
+			}
 		}
 		if s.to.String() == s.from.String() {
 			return usagef("--to is the database to move from: name another")
@@ -160,6 +172,14 @@ func (s *moveSettings) run(ctx context.Context, a *app) (err error) {
 	if s.dryRun {
 		return s.plan(ctx, newPrinter(a), m)
 	}
+	if s.sessions != nil {
+		redis, err := redisstore.OpenImporter(ctx, s.sessions.option, redisstore.Logger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return &databaseError{s.sessions.String(), err}
+		}
+		defer redis.Close()
+		m.Sessions = sessionTarget{redis}
+	}
 	show := newMoveProgress(a)
 	m.Progress = show.hear
 	report, err := m.Run(ctx)
@@ -198,6 +218,11 @@ func (s *moveSettings) openTarget(ctx context.Context) error {
 	}
 	return nil
 }
+
+// sessionTarget is a Redis that takes the sessions.
+type sessionTarget struct{ *redisstore.Importer }
+
+func (sessionTarget) Sum(s counterfoil.Session) ([sha256.Size]byte, error) { return redisstore.Sum(s) }
 
 // explain says what became of the old database.
 func (s *moveSettings) explain(ctx context.Context, err error) error {
@@ -269,22 +294,43 @@ func (s *moveSettings) told(p *printer, r *sqlstore.MoveReport) error {
 	} else {
 		rows := [][]cell{{text("TABLE"), text("ROWS"), text("SHA-256, both sides")}}
 		for _, t := range r.Tables {
-			rows = append(rows, []cell{text(t.Name), text(grouped(t.Rows)), styled(dim, t.SHA256[:16])})
+			sum := "in " + s.sessionsName()
+			if t.SHA256 != "" {
+				sum = t.SHA256[:16]
+			}
+			rows = append(rows, []cell{text(t.Name), text(grouped(t.Rows)), styled(dim, sum)})
 		}
 		p.table(rows)
-		p.printf("\n%s Everything is in %s, equal row by row. It took %s; writes were refused for %s.\n",
-			p.paint(good, "Done."), s.to, roughly(r.Took), roughly(r.Fenced))
+		sessions := ""
+		if s.sessions != nil {
+			sessions = ", the sessions are in " + s.sessions.String()
+		}
+		p.printf("\n%s Everything is in %s%s, equal row by row. It took %s; writes were refused for %s.\n",
+			p.paint(good, "Done."), s.to, sessions, roughly(r.Took), roughly(r.Fenced))
 	}
 	p.printf("\nNext: start servers on the new database, with the seal of the old ones (the keys are sealed with it):\n\n")
-	p.printf("  counterfoil serve --database '%s'%s …\n", s.to, s.sealHint())
+	sessions := ""
+	if s.sessions != nil {
+		sessions = " --sessions '" + s.sessions.String() + "'"
+	}
+	p.printf("  counterfoil serve --database '%s'%s%s …\n", s.to, sessions, s.sealHint())
 	p.printf("\nand send traffic there. Servers on %s answer 503 from now on: stop them. Keep the old database\nuntil all runs as it should, then delete it: it holds a copy of every session.\n", s.from)
 	return nil
 }
 
+func (s *moveSettings) sessionsName() string {
+	if s.sessions == nil {
+		return s.to.String()
+	}
+	return s.sessions.String()
+}
+
 // sealHint is the seal that the new servers need.
 func (s *moveSettings) sealHint() string {
-	if s.from.isSQLite() {
-		return " --seal-file '" + s.from.path + ".seal'"
+	if file := s.from.path + ".seal"; s.from.isSQLite() {
+		if _, err := os.Stat(file); err == nil {
+			return " --seal-file '" + file + "'"
+		}
 	}
 	return " --seal-file FILE"
 }

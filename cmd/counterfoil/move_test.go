@@ -17,12 +17,13 @@ const loadIssuer = "https://load.example"
 type deployment struct {
 	t              *testing.T
 	database, seal string
+	more           []string // flags
 	server         *process
 }
 
 func (d *deployment) start() *process {
 	d.t.Helper()
-	p, err := startServer(d.t.TempDir(), cleanEnv(), "--database", d.database, "--seal-file", d.seal, "--issuer", loadIssuer)
+	p, err := startServer(d.t.TempDir(), cleanEnv(), append([]string{"--database", d.database, "--seal-file", d.seal, "--issuer", loadIssuer}, d.more...)...)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
+	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
 
@@ -37,7 +39,7 @@ does it.`,
 
 func restored(a *app, f *flags) func(context.Context, []string) error {
 	var yes, keep, force boolValue
-	database := databaseFlag(f)
+	stores := storesFlags(f)
 	f.add(&keep, "keep-sessions", "", "the restore lost no commit: sessions go on")
 	f.add(&yes, "yes", "", "do it")
 	f.add(&force, "force", "", "also while servers seem to run on the database: they mint nothing from then on, until they are started again")
@@ -47,7 +49,7 @@ func restored(a *app, f *flags) func(context.Context, []string) error {
 		if err := noArgs(args); err != nil {
 			return err
 		}
-		db, err := parseDatabase(string(*database))
+		db, err := stores.parse()
 		if err != nil {
 			return err
 		}
@@ -67,7 +69,11 @@ func restored(a *app, f *flags) func(context.Context, []string) error {
 				return err
 			}
 		}
-		before, err := db.store.Backup(ctx)
+		how := sqlstore.Restoration{KeepSessions: bool(keep), Elsewhere: db.redis != nil, Actor: "operator"}
+		before, err := db.store.Backup(ctx, how)
+		if errors.Is(err, sqlstore.ErrSessionsElsewhere) {
+			err = errors.New("its sessions are kept in Redis: give --sessions as its servers do")
+		}
 		if err != nil {
 			return db.fail(plainMove(err))
 		}
@@ -78,9 +84,17 @@ func restored(a *app, f *flags) func(context.Context, []string) error {
 			}
 			return errors.New("nothing was changed: stop all servers and run it again with --yes")
 		}
-		done, err := db.store.Restored(ctx, sqlstore.Restoration{KeepSessions: bool(keep), Actor: "operator"})
+		// Before, so that no copy is left if this ends in between, and after,
+		// for what a server has read meanwhile.
+		if err := db.forgetCopies(ctx); err != nil {
+			return err
+		}
+		done, err := db.store.Restored(ctx, how)
 		if err != nil {
 			return db.fail(plainMove(err))
+		}
+		if err := db.forgetCopies(ctx); err != nil {
+			return fmt.Errorf("%s is done, and Redis may hold copies of subjects from before: run it again: %w", db, err)
 		}
 		if *asJSON {
 			return p.json(map[string]any{"database": db.String(), "timeline": done.Number, "subjects": done.Subjects, "keys_revoked": done.Keys,
@@ -119,12 +133,33 @@ revoked (counterfoil user list, counterfoil api-key list).`, counted(b.APIKeys, 
 
 func showRestored(p *printer, db *database, r sqlstore.Restored) {
 	p.printf("%s %s has the new timeline %d. %s revoked", p.paint(good, "Done."), db, r.Number, counted(r.Keys, "signing key"))
-	if r.Kept {
-		p.printf("; %s go on", counted(r.Sessions, "session"))
-	} else {
-		p.printf("; %s ended", counted(r.Sessions, "session"))
+	switch sessions := counted(r.Sessions, "session"); {
+	case db.redis != nil && r.Kept:
+		p.printf("; the sessions in %s go on", db.redis)
+	case db.redis != nil:
+		p.printf("; all sessions in %s ended", db.redis)
+	case r.Kept:
+		p.printf("; %s go on", sessions)
+	default:
+		p.printf("; %s ended", sessions)
 	}
 	p.printf(". It took %s.\n\n%s\n\nNow start the servers: they make new signing keys, under the seal they are given.\n", roughly(r.Took), asInBackup(r.Backup))
+}
+
+// forgetCopies takes the copies of subjects out of Redis, where sessions are kept there.
+func (d *database) forgetCopies(ctx context.Context) error {
+	if d.redis == nil {
+		return nil
+	}
+	redis, err := redisstore.OpenImporter(ctx, d.redis.option, redisstore.Logger(slog.New(slog.DiscardHandler)))
+	if err == nil {
+		err = redis.Forget(ctx)
+		redis.Close()
+	}
+	if err != nil {
+		return &databaseError{d.redis.String(), err}
+	}
+	return nil
 }
 
 // refuseUsed looks for servers on the database, as well as it can be seen.
