@@ -24,6 +24,9 @@ func (s *Store) sweep(ctx context.Context, in engine, limit int, fn func(on runn
 		n := min(limit-total, s.chunk())
 		var deleted int64
 		err := in.sweep(ctx, func(on runner) (err error) {
+			if deleted = 0; !s.turn(ctx, in, on, &err) {
+				return err
+			}
 			deleted, err = fn(on, n)
 			return err
 		})
@@ -33,6 +36,17 @@ func (s *Store) sweep(ctx context.Context, in engine, limit int, fn func(on runn
 		}
 	}
 	return total, nil
+}
+
+// turn lets one process sweep at a time: several would multiply the load, and
+// compete for the same rows. Who finds another at it leaves it to that one,
+// until its next sweep.
+func (s *Store) turn(ctx context.Context, in engine, on runner, err *error) (mine bool) {
+	if _, ok := in.(*pool); !ok {
+		return true
+	}
+	_, *err = one(ctx, on, func(r *row) { mine = r.bool() }, `SELECT pg_try_advisory_xact_lock(hashtextextended('{sweep}', 0))`)
+	return mine
 }
 
 // past returns the store's clock, and before or that, whichever is earlier:
