@@ -268,10 +268,10 @@ func (c *client) revokeAll() error {
 
 func (c *client) end(k kind, list []*session, method, path, body string) error {
 	c.s.oracle.revoking(list)
-	_, err := c.call(k, method, path, c.s.key, body, func(_, _ time.Time, a answer, _ string) bool {
+	a, err := c.call(k, method, path, c.s.key, body, func(_, _ time.Time, a answer, _ string) bool {
 		return a.code == "not_found" && c.s.oracle.mayBeLost(list[0])
 	})
-	if err == nil {
+	if err == nil && a.code == "" {
 		c.s.oracle.revoked(list, time.Now())
 	}
 	return err
