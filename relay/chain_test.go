@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -223,4 +224,43 @@ func underFaults(t *testing.T, seed uint64) {
 	}
 	s := c.leaf.Stats()
 	t.Logf("%d revoked, %d events heard, %d snapshots, %d streams broke", len(ended), s.Events, s.Snapshots, s.Reconnects)
+}
+
+// With several addresses a relay goes on at another when one is gone, or stands
+// still though its stream goes on.
+func TestARelayChangesItsUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChain(t, 2) // relay 1 follows relay 0
+		c.net.host("origin-again", c.origin)
+		both := []string{above(1), "http://origin-again"}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := New(ctx, Config{Issuer: testIssuer, Authorities: both, APIKey: newKey(), Transport: c.net.link().transport(), Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if s := r.Stats(); s.Upstream != both[0] || s.Level != 2 {
+			t.Errorf("%+v", s)
+		}
+		// Relay 0 is cut off: it beats on, and its age grows.
+		c.links[0].cut(true)
+		eventually(t, 5*time.Second, "the relay follows the authority itself", func() bool {
+			s := r.Stats()
+			return s.Connected && s.Upstream == both[1] && s.Level == 1 && s.FeedAge < healthy
+		})
+		c.origin.publish(endSession("s1"))
+		time.Sleep(50 * time.Millisecond)
+		if s := r.Stats(); s.Position != "7.101" {
+			t.Errorf("%+v", s)
+		}
+		// The authority is gone under this name: back, where somebody beats.
+		c.links[0].cut(false)
+		c.net.host("origin-again", nil)
+		c.origin.restart()
+		eventually(t, 30*time.Second, "the relay follows the other relay", func() bool {
+			s := r.Stats()
+			return s.Connected && s.Upstream == both[0] && s.Level == 2 && s.FeedAge < healthy+perLevel
+		})
+	})
 }

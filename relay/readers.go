@@ -169,18 +169,15 @@ func (r *readers) look(ctx context.Context, hash keyHash, authorize func(*http.R
 }
 
 func (r *readers) fly(hash keyHash, e *reader, f *flight, authorize func(*http.Request)) {
-	ctx, cancel := context.WithTimeout(r.ctx, vouchTimeout)
-	defer cancel()
 	var age time.Duration
-	var err error
+	err := context.Canceled
 	asked := time.Now()
 	select {
-	case r.slots <- struct{}{}:
+	case r.slots <- struct{}{}: // when a thousand come at once, most wait
 		asked = time.Now()
-		age, err = r.vouch(ctx, authorize)
+		age, err = r.vouch(r.ctx, authorize)
 		<-r.slots
-	case <-ctx.Done():
-		err = ctx.Err()
+	case <-r.ctx.Done():
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
