@@ -104,6 +104,7 @@ func examinations() []examination {
 		{"settings", checkSettings},
 		{"certificate", checkCertificate},
 		{"database", checkDatabase},
+		{"sessions", checkSessions},
 		{"clock", checkClock},
 		{"keys", checkKeys},
 		{"feed", checkFeed},

@@ -74,7 +74,7 @@ func checkJournal(ctx context.Context, p *patient) ([]finding, error) {
 		}
 		waited := p.now().Sub(began)
 		if untold == 0 || waited > journalWait {
-			return judgeJournal(sessions.String, untold, waited), nil
+			return append(judgePlace(sessions.String, p.flags.sessions != ""), judgeJournal(sessions.String, untold, waited)...), nil
 		}
 		pause := time.NewTimer(journalPoll)
 		select {
@@ -84,6 +84,17 @@ func checkJournal(ctx context.Context, p *patient) ([]finding, error) {
 		case <-pause.C:
 		}
 	}
+}
+
+// judgePlace holds where the database says that sessions are against the flag.
+func judgePlace(sessions string, given bool) []finding {
+	switch {
+	case sessions != "" && !given:
+		return []finding{fail("sessions", "they are kept in Redis, and --sessions is not given: serve refuses to start", "give --sessions as the other servers do")}
+	case sessions == "" && given:
+		return []finding{warn("sessions", "--sessions is given, and the database has kept them itself so far: with sessions in it serve refuses to start", "counterfoil move takes them along; on a new database serve starts as it is")}
+	}
+	return nil
 }
 
 func judgeJournal(sessions string, untold int64, waited time.Duration) []finding {

@@ -85,7 +85,11 @@ func checkTopology(s *serveSettings) (found []finding) {
 		found = append(found, warn("cookies", what, do))
 	}
 	if len(found) == 0 {
-		found = append(found, ok("cookies", "browsers carry the session cookie between %s and %s", s.issuer, plural(len(s.origins), "further origin")))
+		where := "stays at " + s.issuer
+		if len(s.origins) > 0 {
+			where = "travels between " + s.issuer + " and " + strings.Join(s.origins, ", ")
+		}
+		found = append(found, ok("cookies", "the session cookie %s", where))
 	}
 	return found
 }

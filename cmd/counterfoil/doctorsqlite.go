@@ -69,6 +69,9 @@ func judgeFile(path string) (found []finding) {
 
 func judgeDisk(path string) []finding {
 	folder := filepath.Dir(path)
+	if whole, err := filepath.Abs(folder); err == nil {
+		folder = whole
+	}
 	disk, err := diskOf(folder)
 	if err != nil {
 		return []finding{warn("disk", fmt.Sprintf("its free space cannot be found out: %v", err), "look by hand: df "+folder)}
