@@ -222,8 +222,11 @@ func (w *world) gave(n *node, s *session, text string, start time.Time) *token {
 		Kid string `json:"kid"`
 	}
 	var claims struct {
+		Iat int64 `json:"iat"`
 		Exp int64 `json:"exp"`
 		RV  int   `json:"rv"`
+
+		Degraded bool `json:"degraded"`
 	}
 	for i, into := range []any{&head, &claims} {
 		data, err := base64.RawURLEncoding.DecodeString(parts[i])
@@ -236,6 +239,21 @@ func (w *world) gave(n *node, s *session, text string, start time.Time) *token {
 		}
 	}
 	t.kid, t.exp, t.rights = head.Kid, time.Unix(claims.Exp, 0), claims.RV
+	if t.degraded = claims.Degraded; t.degraded {
+		w.fromCopies.Add(1)
+		read := time.Unix(claims.Iat, 0)
+		if t.exp.After(read.Add(w.degraded)) {
+			w.fail(1, "%s minted from a copy for %s beyond its read", n.name, t.exp.Sub(read))
+		}
+		if !n.steadySince(start) {
+			w.note("%s minted from a copy while its clock was set", n.name)
+			return t
+		}
+		// What the token knows is as old as the read. Whatever came later may be missing in it.
+		if read = read.Add(-time.Duration(n.skew.Load())); read.Before(t.start) {
+			t.start = read
+		}
+	}
 	w.model.mu.Lock()
 	defer w.model.mu.Unlock()
 	w.model.tokens = append(w.model.tokens, t)

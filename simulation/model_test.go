@@ -45,6 +45,7 @@ type token struct {
 	kid        string
 	rights     int
 	exp        time.Time
+	degraded   bool          // minted from a copy; start is no later than its read then
 	start, end time.Time     // of the call that gave it
 	off        time.Duration // of the clock of the node that minted it, from the store's
 	skew       time.Duration // and from ours

@@ -96,7 +96,7 @@ func (n *node) start(ctx context.Context) error {
 	auth, err := counterfoil.New(ctx, store, counterfoil.Config{
 		Issuer: issuer, Audiences: []string{audience}, TokenLifetime: lifetime,
 		Seal:      counterfoil.SealSecrets(bytes.Repeat([]byte{1}, 32)),
-		Algorithm: "EdDSA",
+		Algorithm: "EdDSA", Degraded: n.w.degraded,
 		Claims: func(_ context.Context, s counterfoil.Session) (counterfoil.Claims, error) {
 			return counterfoil.Claims{Extra: map[string]any{"rv": n.w.app.rights(s.Subject)}}, nil
 		},

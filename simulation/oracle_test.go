@@ -66,6 +66,9 @@ func (w *world) checkAccepted(s *service, t *token, r *route, stats verify.Stats
 	if !began.Add(s.skew).Before(t.exp.Add(leeway)) {
 		w.fail(1, "%s accepted a token on %s that had expired %s before", s.name, r.name, began.Add(s.skew).Sub(t.exp))
 	}
+	if t.degraded && (r.asking || r.feed > 0) {
+		w.fail(1, "%s accepted a token on %s that was minted from a copy", s.name, r.name)
+	}
 	dead, why := w.model.refusedBy(t)
 	if dead.IsZero() {
 		return
@@ -100,6 +103,9 @@ func (w *world) checkRefused(s *service, t *token, r *route, stats verify.Stats,
 	if r.name != "default" {
 		if errors.Is(err, verify.ErrUnavailable) || errors.Is(err, verify.ErrTokenTooOld) || w.clocksOff(t.start) {
 			return // a node whose clock is wrong answers live checks with a refusal
+		}
+		if w.degraded > 0 && errors.Is(err, verify.ErrTokenRevoked) {
+			return // and so does one that is cut off for long, when the key is newer than all it knows
 		}
 		if came, known := w.db.cameWith(t.kid); !known || stats.KeyVersion < came {
 			return

@@ -83,12 +83,13 @@ func TestPromises(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	var decisions, runs atomic.Int64
+	var decisions, copied, runs atomic.Int64
 	each(t, *from, n, func(t *testing.T, seed uint64) bool {
 		broken, w := simulate(t, seed, *bug)
 		runs.Add(1)
 		if w != nil {
 			decisions.Add(w.decisions.Load())
+			copied.Add(w.fromCopies.Load())
 		}
 		if broken != nil {
 			t.Errorf("seed %d: %s\nreplay: go test ./simulation -run TestPromises -seed %d\n%s", seed, broken, seed, w.story(60))
@@ -96,7 +97,7 @@ func TestPromises(t *testing.T) {
 		}
 		return !t.Failed()
 	})
-	t.Logf("%d seeds, %d decisions, %s", runs.Load(), decisions.Load(), time.Since(began).Round(time.Millisecond))
+	t.Logf("%d seeds, %d decisions, %d tokens from copies, %s", runs.Load(), decisions.Load(), copied.Load(), time.Since(began).Round(time.Millisecond))
 }
 
 // regressions are seeds that once failed. What a seed does is fixed, which

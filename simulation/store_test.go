@@ -152,6 +152,9 @@ func (s *nodeStore) Feed() counterfoil.FeedLog          { return feedLog{s} }
 func (s *nodeStore) Catalog() counterfoil.Catalog       { return catalog{s} }
 func (s *nodeStore) Close() error                       { return nil }
 
+// Committed has nothing to do: there are no transactions.
+func (s *nodeStore) Committed(context.Context, ...counterfoil.Revocation) error { return nil }
+
 func (s *nodeStore) InTx(*sql.Tx) (counterfoil.SessionStore, error) {
 	return nil, counterfoil.ErrNoTransactions
 }

@@ -135,7 +135,22 @@ func (w *world) trouble(ctx context.Context) {
 			w.note("mended: %s", f.name)
 		})
 	}
+	if w.degraded > 0 {
+		under.Go(func() { w.outages(ctx) })
+	}
 	under.Wait()
+}
+
+// outages cut one node off from the store after the other, for degraded minting.
+func (w *world) outages(ctx context.Context) {
+	dice := rand.New(rand.NewPCG(w.seed, 4))
+	for ctx.Err() == nil {
+		n, lasts := pick(dice, w.nodes), time.Duration(dice.Int64N(int64(12*time.Second)))
+		mend := w.storeOf(n, func(s *nodeStore) { s.cut = true })
+		_ = sleep(ctx, lasts)
+		mend()
+		_ = sleep(ctx, time.Duration(dice.Int64N(int64(4*time.Second))))
+	}
 }
 
 // hosts are all that call nodes; services count twice.

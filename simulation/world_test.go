@@ -20,14 +20,16 @@ type world struct {
 	seed    uint64
 	planted string // the bug, if any
 	length  time.Duration
-	dice    *rand.Rand
-	log     *slog.Logger
-	net     *network
-	db      *database
-	model   *model
-	app     *application
-	apiKey  string
-	begin   time.Time
+	// degraded is how long nodes that are cut off mint from copies; 0: not at all.
+	degraded time.Duration
+	dice     *rand.Rand
+	log      *slog.Logger
+	net      *network
+	db       *database
+	model    *model
+	app      *application
+	apiKey   string
+	begin    time.Time
 
 	nodes    []*node
 	services []*service
@@ -43,6 +45,7 @@ type world struct {
 	restoredAt time.Time // when the database last went back
 
 	decisions  atomic.Int64
+	fromCopies atomic.Int64 // degraded tokens
 	background sync.WaitGroup
 	cancel     context.CancelFunc
 
@@ -81,6 +84,9 @@ func newWorld(seed uint64, planted, dir string) *world {
 		w.clients[b.name] = w.client(b.name)
 	}
 	w.backend = w.client("backend")
+	if planted == "" && seed%3 == 0 {
+		w.degraded = 30 * time.Second
+	}
 	return w
 }
 
