@@ -148,7 +148,8 @@ func accepts(t *testing.T, a *counterfoil.Authority, g *counterfoil.Grant) error
 // are not given twice. (SEC-32)
 func TestPromotionOfAStandbyThatIsBehind(t *testing.T) {
 	c := startCluster(t, false)
-	other, here := startNode(t, c.pool(t)), startNode(t, c.pool(t))
+	var found lossCounter
+	other, here := startNode(t, c.pool(t)), startNode(t, c.pool(t), func(c *counterfoil.Config) { c.Logger = slog.New(&found) })
 	store := sqlstore.PostgreSQL(c.pool(t))
 	ctx := t.Context()
 
@@ -235,6 +236,16 @@ func TestPromotionOfAStandbyThatIsBehind(t *testing.T) {
 	if after.Timeline <= head.Timeline || after.Position <= head.Position {
 		t.Errorf("from %+v to %+v", head, after)
 	}
+	must(t, here.RevokeSession(ctx, signIn(t, here, "later").Session.ID, counterfoil.SignedOut))
+	until(t, "the node follows the new timeline", func() error {
+		if s := here.Stats(); s.FeedTimeline != after.Timeline || s.FeedPosition <= after.Position {
+			return fmt.Errorf("at %d.%d", s.FeedTimeline, s.FeedPosition)
+		}
+		return nil
+	})
+	if n := found.Load(); n != 1 {
+		t.Errorf("the loss was found %d times", n)
+	}
 	again := startNode(t, c.pool(t)) // it remembers nothing
 	for _, g := range []*counterfoil.Grant{before, ended, everywhere, gone} {
 		if _, err := refresh(again, g); !errors.Is(err, counterfoil.ErrSessionRevoked) {
@@ -244,6 +255,19 @@ func TestPromotionOfAStandbyThatIsBehind(t *testing.T) {
 	if now, err := store.Feed().Head(ctx); err != nil || now.Timeline != after.Timeline {
 		t.Errorf("a second node began another timeline: %+v, %v", now, err)
 	}
+}
+
+// lossCounter counts what a node says about lost revocations.
+type lossCounter struct{ atomic.Int64 }
+
+func (*lossCounter) Enabled(context.Context, slog.Level) bool { return true }
+func (c *lossCounter) WithAttrs([]slog.Attr) slog.Handler     { return c }
+func (c *lossCounter) WithGroup(string) slog.Handler          { return c }
+func (c *lossCounter) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "has lost revocations") {
+		c.Add(1)
+	}
+	return nil
 }
 
 // received waits until the standby has applied all that was committed.
