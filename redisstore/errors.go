@@ -13,7 +13,7 @@ import (
 var ErrRestored = errors.New("redis holds data from before the journal begins: run counterfoil restored, or empty it (all sign in anew)")
 
 // ErrForeign says that this Redis holds the sessions of another database.
-var ErrForeign = errors.New("this redis keeps the sessions of another database")
+var ErrForeign = errors.New("this redis keeps the sessions of another database: name the right one, or one that is empty")
 
 // unavailable says that Redis could not be asked, or could not answer.
 func unavailable(err error) error {

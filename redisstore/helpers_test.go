@@ -3,7 +3,10 @@ package redisstore_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -99,5 +102,68 @@ func until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not in time: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond) // nothing tells when it becomes true
+	}
+}
+
+// postgresDB makes a schema of its own that the connections of the pool use.
+func postgresDB(t testing.TB) *sql.DB {
+	t.Helper()
+	const name = "COUNTERFOIL_TEST_POSTGRES"
+	server := os.Getenv(name)
+	if server == "" {
+		if os.Getenv("COUNTERFOIL_TEST_ALL") == "1" {
+			t.Fatalf("%s is not set", name)
+		}
+		t.Skipf("needs PostgreSQL: run make test, or set %s", name)
+	}
+	open := func(source string) *sql.DB {
+		db, err := sql.Open("pgx", source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+	schema := fmt.Sprintf("test_%016x", rand.Uint64())
+	admin := open(server)
+	if _, err := admin.Exec(`CREATE SCHEMA ` + schema); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := admin.Exec(`DROP SCHEMA ` + schema + ` CASCADE`); err != nil {
+			t.Error(err)
+		}
+	})
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("search_path", schema)
+	u.RawQuery = q.Encode()
+	db := open(u.String())
+	db.SetMaxOpenConns(16)
+	return db
+}
+
+// wipe makes a schema as good as new.
+func wipe(t testing.TB, db *sql.DB) {
+	t.Helper()
+	var exists bool
+	if err := db.QueryRow(`SELECT to_regclass('counterfoil_schema') IS NOT NULL`).Scan(&exists); err != nil {
+		t.Fatal(err)
+	}
+	if !exists {
+		return
+	}
+	for _, statement := range []string{
+		`TRUNCATE counterfoil_sessions, counterfoil_subjects, counterfoil_feed, counterfoil_keys, counterfoil_api_keys, counterfoil_users,
+			counterfoil_throttle, counterfoil_journal`,
+		`SELECT setval('counterfoil_feed_position', 1, false)`,
+		`UPDATE counterfoil_meta SET key_version = 0, sessions_in = NULL, journal_from = 0, retain_ms = 0`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -186,11 +186,13 @@ func (s *Store) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	offered := there
-	if offered == "" {
-		offered = "redis:" + randomName()
+	home, err := s.journal.Home(ctx)
+	if err == nil && home == "" {
+		if there != "" {
+			return ErrForeign
+		}
+		home, err = s.journal.Claim(ctx, "redis:"+randomName())
 	}
-	home, err := s.journal.Claim(ctx, offered)
 	if err == nil && there == "" { // new, or it lost everything
 		there, err = s.setHomeName(ctx, home)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/counterfoil/counterfoil/internal/testenv"
 	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 	"github.com/counterfoil/counterfoil/storetest"
@@ -16,5 +17,39 @@ func TestStore(t *testing.T) {
 		db := tempDB(t)
 		s := store(t, sqlstore.SQLite(db, sqlstore.Clock(clock)), server.URL, redisstore.Clock(clock))
 		return stores(t, db, s)
+	})
+}
+
+// The same on a cluster of three masters.
+func TestStoreOnCluster(t *testing.T) {
+	cluster, err := testenv.StartRedisCluster(t.Context(), redisBin(t), "", "appendfsync everysec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	storetest.Run(t, func(t *testing.T, clock func() time.Time) storetest.Stores {
+		for _, node := range cluster.Nodes[:3] {
+			do(t, node, "FLUSHALL")
+		}
+		db := tempDB(t)
+		s := stores(t, db, store(t, sqlstore.SQLite(db, sqlstore.Clock(clock)), cluster.URL, redisstore.Clock(clock)))
+		s.Rounds = 5
+		return s
+	})
+}
+
+func TestStoreBesidePostgreSQL(t *testing.T) {
+	server := redisServer(t, "appendfsync everysec")
+	db := postgresDB(t)
+	storetest.Run(t, func(t *testing.T, clock func() time.Time) storetest.Stores {
+		do(t, server, "FLUSHALL")
+		wipe(t, db)
+		s := stores(t, db, store(t, sqlstore.PostgreSQL(db, sqlstore.Clock(clock)), server.URL, redisstore.Clock(clock)))
+		s.Rounds = 15
+		return s
 	})
 }

@@ -98,6 +98,18 @@ func (j *Journal) Claim(ctx context.Context, home string) (is string, err error)
 	return is, nil
 }
 
+// Home returns where the sessions are noted to be kept, empty for nowhere else.
+func (j *Journal) Home(ctx context.Context) (home string, err error) {
+	err = j.in.view(ctx, func(on runner) error {
+		_, err := one(ctx, on, func(r *row) { home = r.text() }, `SELECT sessions_in FROM {meta}`)
+		return err
+	})
+	if err != nil {
+		return "", failed("read where sessions are kept", err)
+	}
+	return home, nil
+}
+
 // refuseElsewhere keeps a store without a journal from a database whose
 // sessions are kept elsewhere.
 func (s *Store) refuseElsewhere(ctx context.Context, on runner) error {
