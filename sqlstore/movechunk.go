@@ -201,9 +201,7 @@ func putPostgreSQL(ctx context.Context, on runner, t *tableCopy, d difference) (
 	for _, key := range d.drop {
 		keys = append(keys, record{key})
 	}
-	for _, rec := range d.put {
-		keys = append(keys, rec)
-	}
+	keys = append(keys, d.put...)
 	list, kind := array(keys, 0, t.to[0].kind)
 	if _, err := on.exec(ctx, `DELETE FROM {`+t.name+`} WHERE "`+t.key+`" = ANY ($1::`+kind+`[])`, list); err != nil {
 		return false, err

@@ -96,7 +96,7 @@ func (s *Store) columnsOf(ctx context.Context, on runner, table string) (map[str
 	return found, err
 }
 
-// copied table: what both sides have of it, the key first.
+// tableCopy is what both sides have of a table, the key first.
 type tableCopy struct {
 	movedTable
 	from, to []column // the same names in the same order
@@ -152,11 +152,7 @@ func (k kind) plain() kind {
 type record []any
 
 func readRecord(r *row) record {
-	out := make(record, len(r.values))
-	for i, v := range r.values {
-		out[i] = v
-	}
-	return out
+	return slices.Clone(record(r.values))
 }
 
 // settle turns what the drivers give into what is compared.
@@ -284,10 +280,6 @@ func (d *digest) add(rec record) {
 	d.rows++
 	d.buf = b
 	d.sum.Write(b) // never fails
-}
-
-func (d *digest) equal(other *digest) bool {
-	return d.rows == other.rows && bytes.Equal(d.sum.Sum(nil), other.sum.Sum(nil))
 }
 
 // rowError names the row that stands in the way.
