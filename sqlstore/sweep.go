@@ -45,7 +45,7 @@ func (s *Store) turn(ctx context.Context, in engine, on runner, err *error) (min
 	if _, ok := in.(*pool); !ok {
 		return true
 	}
-	_, *err = one(ctx, on, func(r *row) { mine = r.bool() }, `SELECT pg_try_advisory_xact_lock(hashtextextended('{sweep}', 0))`)
+	_, *err = one(ctx, on, func(r *row) { mine = r.bool() }, `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || '.{sweep}', 0))`)
 	return mine
 }
 
