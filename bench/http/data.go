@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -125,8 +124,7 @@ func addRows(ctx context.Context, db *sql.DB, from, to int, sid, secret, users s
 	return nil
 }
 
-// redisRecords are sessions in Redis, the rest in a database of PostgreSQL.
-// The store writes them itself.
+// redisRecords are sessions in Redis, their users in a database of PostgreSQL.
 func redisRecords(r *stage.Redis, p *stage.Postgres, database string) *data {
 	d := &data{place: place{sql: p.URL(database), redis: r.URL}}
 	var before int64
@@ -136,15 +134,11 @@ func redisRecords(r *stage.Redis, p *stage.Postgres, database string) *data {
 				return err
 			}
 		}
-		store, closed, err := d.place.open(nil)
-		if err != nil {
+		users := fmt.Sprintf(`INSERT INTO counterfoil_subjects (epoch, id) SELECT 1, 'load-' || n FROM generate_series(%d, %d) n`, from/4, to/4-1)
+		if err := errors.Join(p.Exec(ctx, database, users), p.Exec(ctx, database, "VACUUM ANALYZE")); err != nil {
 			return err
 		}
-		err = store.Open(ctx)
-		if err == nil {
-			err = inserts(ctx, store.Sessions(), 64, from, to)
-		}
-		return errors.Join(err, closed())
+		return imports(ctx, r.URL, from, to)
 	}
 	d.size = func(ctx context.Context) (int64, error) {
 		n, err := r.Memory(ctx)
@@ -153,24 +147,37 @@ func redisRecords(r *stage.Redis, p *stage.Postgres, database string) *data {
 	return d
 }
 
-// inserts adds sessions through a store, from so many goroutines.
-func inserts(ctx context.Context, sessions counterfoil.SessionStore, goroutines, from, to int) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// imports writes sessions into Redis as a move does, many of a shard at a time.
+func imports(ctx context.Context, url string, from, to int) error {
+	option, err := redisstore.ParseURL(url)
+	if err != nil {
+		return err
+	}
+	importer, err := redisstore.OpenImporter(ctx, option)
+	if err != nil {
+		return err
+	}
+	defer importer.Close()
+	// Each step is many round trips, one after the other.
+	const step, together = 20_000, 4
+	now := time.Now()
 	var all sync.WaitGroup
-	next := atomic.Int64{}
-	next.Store(int64(from))
-	for range goroutines {
+	errs := make([]error, together)
+	for worker := range together {
 		all.Go(func() {
-			for n := int(next.Add(1) - 1); n < to && ctx.Err() == nil; n = int(next.Add(1) - 1) {
-				if _, err := sessions.Insert(ctx, newSession(loadedUser(n/4), time.Now())); err != nil {
-					cancel(err)
+			for begin := from + worker*step; begin < to && errs[worker] == nil; begin += together * step {
+				var list []counterfoil.Session
+				for n := begin; n < min(begin+step, to); n++ {
+					one := newSession(loadedUser(n/4), now)
+					one.Epoch0 = 1
+					list = append(list, one)
 				}
+				_, errs[worker] = importer.Import(ctx, list)
 			}
 		})
 	}
 	all.Wait()
-	return context.Cause(ctx)
+	return errors.Join(errs...)
 }
 
 // newSession is one as a sign-in makes it.

@@ -21,14 +21,18 @@ func TestMain(m *testing.M) {
 
 // The whole program once, too short to say anything about speed.
 func TestRun(t *testing.T) {
-	s, err := parse([]string{"-stores", onSQLite, "-connections", "2", "-rounds", "1", "-time", "40ms", "-sessions", "20"})
+	s, err := parse([]string{"-stores", onSQLite, "-connections", "2", "-rounds", "1", "-time", "40ms", "-sessions", "20", "-nodes", "1,2", "-loaded", "100,400", "-purge"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := []string{"refresh", "live check, GET /session", "live check, introspection", "sign-in without the hash", "revoke"}
+	wanted := []string{"refresh", "live check, GET /session", "live check, introspection", "sign-in without the hash", "revoke", "everywhere, 4 sessions"}
 	if os.Getenv(testenv.PostgresBin) != "" {
 		s.stores = append(s.stores, onPostgres)
-		wanted = append(wanted, "scs + golang-jwt")
+		wanted = append(wanted, "scs + golang-jwt", "counterfoil, 2 nodes", "a bare SELECT 1")
+		if os.Getenv(testenv.RedisBin) != "" {
+			s.stores = append(s.stores, onRedis)
+			wanted = append(wanted, "a bare PING")
+		}
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), s, &out); err != nil {
@@ -46,7 +50,7 @@ func TestFlags(t *testing.T) {
 		len(s.stores) != 1 || len(s.connections) != 2 || s.connections[1] != 32 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, args := range [][]string{{"-stores", "redis"}, {"-connections", "0"}, {"-rounds", "0"}, {"-calls", "("}} {
+	for _, args := range [][]string{{"-stores", "mongo"}, {"-connections", "0"}, {"-nodes", "0"}, {"-loaded", "100,10"}, {"-rounds", "0"}, {"-calls", "("}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is taken", args)
 		}

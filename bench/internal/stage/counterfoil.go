@@ -121,8 +121,11 @@ func Serve(ctx context.Context, binary, database string, options ServeOptions) (
 	if options.APIKey != "" {
 		return &Counterfoil{process, options.APIKey}, nil
 	}
-	key := exec.CommandContext(ctx, binary, "api-key", "create", "--name", "bench", "--database", database)
-	out, err := key.Output()
+	create := []string{"api-key", "create", "--name", "bench", "--database", database}
+	if options.Sessions != "" {
+		create = append(create, "--sessions", options.Sessions)
+	}
+	out, err := exec.CommandContext(ctx, binary, create...).Output()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("api-key create: %w", err), process.Stop())
 	}
