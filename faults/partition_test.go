@@ -35,7 +35,7 @@ func TestPartitionDatabase(t *testing.T) {
 			}
 			s.goOn(300)
 			if !forgetful {
-				s.wait("the verifier behind it knows how old its knowledge is", 10*time.Second, func() bool {
+				s.wait("the verifier behind it knows how old its knowledge is", patience, func() bool {
 					stats := s.watchers[0].verifier.Stats()
 					return stats.FeedAgeKnown && stats.FeedAge > time.Second && stats.FeedAge < time.Since(began)+time.Second
 				})
@@ -63,7 +63,7 @@ func (s *system) serves(node *process) {
 // fresh returns when the verifier hears of revocations as they come.
 func (s *system) fresh(w *watcher) time.Duration {
 	s.t.Helper()
-	return s.wait(w.name+" is up to date", 20*time.Second, func() bool {
+	return s.wait(w.name+" is up to date", patience, func() bool {
 		stats := w.verifier.Stats()
 		return stats.FeedAgeKnown && stats.FeedAge < feedBound
 	})

@@ -121,7 +121,7 @@ func (p *process) launch() error {
 
 // awaitLog returns when the log of the present start has the text.
 func (p *process) awaitLog(want string) error {
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	for {
 		text, more := p.log.read()
 		if strings.Contains(text, want) {

@@ -123,7 +123,7 @@ func TestFailoverRedisCluster(t *testing.T) {
 	}
 	killed := time.Now()
 	survivor := cluster.Nodes[3]
-	s.wait("the cluster has another master", 20*time.Second, func() bool {
+	s.wait("the cluster has another master", patience, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		state, err := survivor.Do(ctx, "CLUSTER", "INFO")

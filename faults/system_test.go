@@ -36,7 +36,12 @@ type system struct {
 	watching   sync.WaitGroup
 }
 
-const clients = 6
+const (
+	clients = 6
+	// patience is how long a test waits for what takes a second or so on a
+	// machine that has nothing else to do.
+	patience = time.Minute
+)
 
 // newSystem prepares a database and describes the given number of nodes, none
 // of which is started. Each may reach the database by a way of its own.
@@ -146,14 +151,14 @@ func (s *system) good() (n int) {
 func (s *system) goOn(most int) {
 	s.t.Helper()
 	want := s.good() + 1 + s.random.IntN(most)
-	s.wait("calls go well", 20*time.Second, func() bool { return s.good() >= want })
+	s.wait("calls go well", patience, func() bool { return s.good() >= want })
 }
 
 // recover returns when calls of every kind go well again.
 func (s *system) recover() {
 	s.t.Helper()
 	before := s.successes()
-	s.wait("calls of each kind go well again", 20*time.Second, func() bool {
+	s.wait("calls of each kind go well again", patience, func() bool {
 		for k, n := range s.successes() {
 			if k != disable && k != everywhere && n < before[k]+5 {
 				return false
@@ -244,7 +249,7 @@ func readiness(node *process) int { return get(node.url + "/readyz").status }
 // ready returns when the nodes say that they are ready, and how long it took.
 func (s *system) ready(nodes ...*process) time.Duration {
 	s.t.Helper()
-	return s.wait("the nodes are ready", 20*time.Second, func() bool {
+	return s.wait("the nodes are ready", patience, func() bool {
 		for _, node := range nodes {
 			if readiness(node) != 200 {
 				return false
@@ -257,7 +262,7 @@ func (s *system) ready(nodes ...*process) time.Duration {
 // notReady returns when the nodes say that they are not ready.
 func (s *system) notReady(nodes ...*process) time.Duration {
 	s.t.Helper()
-	return s.wait("the nodes say that they are not ready", 10*time.Second, func() bool {
+	return s.wait("the nodes say that they are not ready", patience, func() bool {
 		for _, node := range nodes {
 			if readiness(node) != 503 {
 				return false
@@ -271,7 +276,7 @@ func (s *system) notReady(nodes ...*process) time.Duration {
 // a while. All clients may be busy with repeating the same.
 func (s *system) failing(kinds ...kind) {
 	s.t.Helper()
-	s.wait(fmt.Sprint(kinds, " fail"), 15*time.Second, func() bool {
+	s.wait(fmt.Sprint(kinds, " fail"), patience, func() bool {
 		s.outages.mu.Lock()
 		defer s.outages.mu.Unlock()
 		for _, k := range kinds {

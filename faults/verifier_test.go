@@ -40,7 +40,7 @@ func TestPartitionVerifier(t *testing.T) {
 		s.goOn(200)
 		began := time.Now()
 		cut()
-		s.wait("the verifier knows how old its knowledge is", 10*time.Second, func() bool {
+		s.wait("the verifier knows how old its knowledge is", patience, func() bool {
 			stats := behind.verifier.Stats()
 			// What the node says still arrives while it does not hear.
 			return name == "forgotten" || name == "to node" || stats.FeedAgeKnown && stats.FeedAge > 2*feedBound && stats.FeedAge < time.Since(began)+time.Second
@@ -178,7 +178,7 @@ func TestPauseVerifier(t *testing.T) {
 			t.Fatal(err)
 		}
 		sweep()
-		took := s.wait("the verifier is up to date", 10*time.Second, func() bool {
+		took := s.wait("the verifier is up to date", patience, func() bool {
 			last := sweep()
 			return last.Known && last.Age < feedBound
 		})

@@ -119,7 +119,7 @@ func (s *system) settle() {
 	}
 	for _, w := range s.watchers {
 		at := 0
-		s.wait(w.name+" refuses what was revoked", 5*time.Second, func() bool {
+		s.wait(w.name+" refuses what was revoked", patience, func() bool {
 			for ; at < len(left); at++ {
 				tokens, _, _ := s.oracle.state(left[at])
 				for _, token := range tokens {
