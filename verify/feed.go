@@ -71,6 +71,7 @@ type follower struct {
 	cut     atomic.Pointer[context.CancelCauseFunc] // ends the present stream
 	silence time.Duration                           // of the run goroutine
 	behind  time.Duration                           // when a node first said that it is behind us; 0: none did
+	anew    bool                                    // the next stream is asked for from its beginning, whatever the position
 
 	stats feedStats
 
@@ -191,6 +192,9 @@ func (f *follower) stream() error {
 	req.Header.Set("Cache-Control", "no-cache")
 	f.authorize(req)
 	from := f.position()
+	if f.anew {
+		from = feed.Position{}
+	}
 	if from != (feed.Position{}) {
 		req.Header.Set("Last-Event-ID", from.String())
 	}
@@ -293,6 +297,7 @@ func (f *follower) resume(pos feed.Position, at time.Time) {
 	f.mu.Unlock()
 	f.heard.Store(true)
 	if f.tap != nil {
+		f.anew = true // the file holds nothing that this version does not know
 		f.tap.Resume(pos)
 	}
 }

@@ -45,7 +45,7 @@ func (h *hearing) take(frame feed.Frame) error {
 		}
 		h.apply(frame.Entries)
 		if frame.HasPos {
-			h.whole = true
+			h.whole, h.anew = true, false
 			h.setPosition(frame.Pos)
 			h.stats.snapshots.Add(1)
 		}
