@@ -41,7 +41,8 @@ func (p *moveProgress) hear(m sqlstore.MoveProgress) {
 	p.told = now
 	if text := p.line(m, now); text != "" {
 		if p.terminal {
-			fmt.Fprintf(p.a.stderr, "\r\x1b[K%s", text)
+			// A line that wraps could not be written over.
+			fmt.Fprintf(p.a.stderr, "\r\x1b[K%.79s", text)
 		} else {
 			fmt.Fprintf(p.a.stderr, "%s\n", text)
 		}
@@ -62,17 +63,17 @@ func (p *moveProgress) line(m sqlstore.MoveProgress, now time.Time) string {
 	if m.Table == "" {
 		return "starting"
 	}
-	text := fmt.Sprintf("pass %d  %s: %s of %s rows", m.Pass, m.Table, grouped(m.Rows), grouped(max(m.Total, m.Rows)))
+	text := fmt.Sprintf("pass %d  %s %s of %s", m.Pass, m.Table, grouped(m.Rows), grouped(max(m.Total, m.Rows)))
+	if m.Phase == sqlstore.MoveFenced {
+		text = "writes are refused  " + text
+	}
 	if spent := now.Sub(p.began); spent > 200*time.Millisecond && m.Done > 0 {
 		rate := float64(m.Done) / spent.Seconds()
 		left := time.Duration(float64(max(0, m.All-m.Done)) / rate * float64(time.Second))
-		text += fmt.Sprintf("  %s of %s in all, %s rows/s, %s left in this pass", grouped(m.Done), grouped(m.All), grouped(int64(rate)), roughly(left))
+		text += fmt.Sprintf("  %s rows/s  %s left", grouped(int64(rate)), roughly(left))
 	}
 	if m.Changed > 0 {
 		text += fmt.Sprintf("  %s differed", grouped(m.Changed))
-	}
-	if m.Phase == sqlstore.MoveFenced {
-		text = "writes are refused  " + text
 	}
 	return text
 }
