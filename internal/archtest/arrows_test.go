@@ -17,7 +17,7 @@ var layers = map[string]int{
 	"memstore":        4,
 	"sqlstore":        4,
 	"redisstore":      5, // keeps all but sessions in a sqlstore
-	"storetest":       4,
+	"storetest":       6, // its engine opens each store
 	"httpapi":         5,
 	"relay":           5,
 	"pages":           6,
