@@ -108,13 +108,18 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 	if !ok {
 		key, fresh, err = a.readAPIKey(ctx, parsed.Selector, now)
 		if errors.Is(err, ErrNotFound) {
+			a.apiKeys.outdated(parsed.Selector)
 			return APIKey{}, verify.ErrTokenInvalid
 		}
 		if err != nil {
 			return APIKey{}, a.storeError("read API key", err)
 		}
 	}
-	if !parsed.Matches(key.SecretHash) || !key.RevokedAt.IsZero() || !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
+	if !key.RevokedAt.IsZero() || !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
+		a.apiKeys.outdated(key.ID)
+		return APIKey{}, verify.ErrTokenInvalid
+	}
+	if !parsed.Matches(key.SecretHash) {
 		return APIKey{}, verify.ErrTokenInvalid
 	}
 	a.apiKeys.put(key, now, generation, fresh)
@@ -125,18 +130,20 @@ func (a *Authority) AuthenticateAPIKey(ctx context.Context, text string) (APIKey
 // one that it read last, where degraded minting is on and for as long: fresh is
 // false then.
 func (a *Authority) readAPIKey(ctx context.Context, id string, now time.Time) (key APIKey, fresh bool, err error) {
-	if a.degraded == nil {
-		key, err = a.store.Catalog().APIKey(ctx, id)
-		return key, true, err
-	}
-	wait := readWait
-	if a.degraded.outage.cut.Load() {
+	// A request whose client has left does not hear of it before its body was
+	// read: what it waits for is bounded here.
+	wait := apiKeyWait
+	switch {
+	case a.degraded == nil:
+	case a.degraded.outage.cut.Load():
 		wait = cutWait
+	default:
+		wait = readWait
 	}
 	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	key, err = a.store.Catalog().APIKey(bounded, id)
-	if err != nil && unanswered(err) && ctx.Err() == nil {
+	if err != nil && a.degraded != nil && unanswered(err) && ctx.Err() == nil {
 		if kept, ok := a.apiKeys.kept(id, now, a.cfg.Degraded); ok {
 			return kept, false, nil
 		}
@@ -145,6 +152,7 @@ func (a *Authority) readAPIKey(ctx context.Context, id string, now time.Time) (k
 }
 
 const (
+	apiKeyWait      = 5 * time.Second // for a store that does not answer
 	apiKeyCacheLife = time.Second
 	apiKeyCacheSize = 1024
 	apiKeyUseGrain  = time.Minute
@@ -218,6 +226,17 @@ func (c *apiKeyCache) forget(id string) {
 	defer c.mu.Unlock()
 	c.generation++
 	delete(c.keys, id)
+}
+
+// outdated forgets a key that was read as good once and is not any more: a node
+// that is cut off later must not go back to what it read before.
+func (c *apiKeyCache) outdated(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.keys[id]; ok {
+		c.generation++
+		delete(c.keys, id)
+	}
 }
 
 // used returns the keys whose recorded last use is more than a minute behind.

@@ -242,6 +242,28 @@ func (a *Authority) publicKey(kid string) (*jws.PublicKey, bool) {
 	return key, true
 }
 
+// missingKey reads the key ring when it may have the key of a token that this
+// node does not know: another node's new key signs before this one has heard of
+// it. found says that it is there now. While the ring cannot be read nobody
+// knows, and that is the error.
+func (a *Authority) missingKey(ctx context.Context, token string) (found bool, err error) {
+	msg, err := jws.Parse(token)
+	if err != nil {
+		return false, nil // no key makes that good
+	}
+	kid := msg.Header.Kid
+	if _, known := a.publicKey(kid); known || a.revocations.KeyRevoked(kid) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	if err := a.loadKeys(ctx); err != nil {
+		return false, fmt.Errorf("%w: %w", verify.ErrUnavailable, err)
+	}
+	_, found = a.publicKey(kid)
+	return found, nil
+}
+
 // JWKS returns the published key set (RFC 7517) with its version as
 // cf_version: public members only.
 func (a *Authority) JWKS() []byte { return a.keys.Load().jwks }

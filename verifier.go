@@ -46,6 +46,15 @@ func (a *Authority) live(ctx context.Context, c *verify.Claims) (err error) {
 // when it serves now, otherwise the verifier's error (RFC 7662 on the wire).
 func (a *Authority) Introspect(ctx context.Context, accessToken string) (*verify.Claims, error) {
 	c, err := a.anyAudience.Check(ctx, accessToken, verify.Live())
+	if errors.Is(err, verify.ErrTokenInvalid) {
+		found, missing := a.missingKey(ctx, accessToken)
+		switch {
+		case missing != nil:
+			return nil, missing
+		case found:
+			c, err = a.anyAudience.Check(ctx, accessToken, verify.Live())
+		}
+	}
 	if errors.Is(err, verify.ErrTokenExpired) || errors.Is(err, verify.ErrTokenInvalid) {
 		// It may be over, or from a time to come, by this node's clock alone.
 		if off := a.Ready(ctx); errors.Is(off, ErrClockSkew) {
@@ -78,6 +87,15 @@ type ExchangeRequest struct {
 func (a *Authority) Exchange(ctx context.Context, accessToken string, r ExchangeRequest) (*Grant, error) {
 	iat := a.now()
 	c, err := a.exchanger.Check(ctx, accessToken)
+	if errors.Is(err, verify.ErrTokenInvalid) {
+		found, missing := a.missingKey(ctx, accessToken)
+		switch {
+		case missing != nil:
+			return nil, missing
+		case found:
+			c, err = a.exchanger.Check(ctx, accessToken)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
