@@ -40,7 +40,10 @@ func (s *Store) end(ctx context.Context, journal *sqlstore.Journal, q counterfoi
 		return ended, nil, counterfoil.ErrNotFound
 	case snap.Session.End != nil:
 		ended.Session = snap.Session
-		return ended, nil, nil
+		if end := own.End; end != nil && own.endedBelow == 0 && snap.Now.Sub(end.At) < q.Retain {
+			ended.Revocations, facts, err = journal.EndAgain(ctx, q.ID, *end, q.Retain)
+		}
+		return ended, facts, err
 	}
 	family := []sqlstore.Member{{ID: q.ID, Subject: own.Subject, Epoch0: own.Epoch0}}
 	seen := map[string]bool{q.ID: true}

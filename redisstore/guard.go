@@ -29,6 +29,7 @@ type guard struct {
 	suspected atomic.Uint64 // grows with each reason to ask
 	cleared   atomic.Uint64 // the reasons that were looked into
 	repaired  atomic.Uint64 // grows when data were mended
+	unmarked  atomic.Bool   // a shard's mark is of another data set than its server's
 
 	turn  chan struct{} // of who looks
 	known atomic.Pointer[map[string]identity]
@@ -72,8 +73,10 @@ func (g *guard) pass(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
-	if !g.same(now) {
-		if err := s.verify(ctx); err != nil {
+	same := g.same(now)
+	if unmarked := g.unmarked.Swap(false); unmarked || !same {
+		if err := s.verify(ctx, same); err != nil {
+			g.unmarked.CompareAndSwap(false, unmarked)
 			return err
 		}
 		g.known.Store(&now)
@@ -174,8 +177,10 @@ type doubt struct {
 }
 
 // verify asks every shard whether it is in the data set that was last known
-// to be whole, and tells those again that are not what they may have lost.
-func (s *Store) verify(ctx context.Context) error {
+// to be whole, and tells those again that are not what they may have lost. With
+// moved the servers are the same, and a shard may have come from another one of
+// them (resharding): one without a mark is left alone, it may be under way.
+func (s *Store) verify(ctx context.Context, moved bool) error {
 	var mu sync.Mutex
 	doubts := map[shard]doubt{}
 	now, err := s.sql.Now(ctx)
@@ -190,6 +195,9 @@ func (s *Store) verify(ctx context.Context) error {
 		words, err := words(list, 3)
 		if err != nil {
 			return err
+		}
+		if moved && (words[0] == "empty" || words[2] == "") {
+			return nil
 		}
 		switch words[0] {
 		case "empty":

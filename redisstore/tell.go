@@ -57,16 +57,20 @@ func (s *Store) tellEnds(ctx context.Context, facts []sqlstore.Fact) error {
 		if err != nil {
 			return err
 		}
-		for _, f := range facts {
-			s.told.add(f.No)
-		}
 		family, err := s.members(ctx, derived, known)
-		if err != nil || len(family) == 0 {
-			return err
-		}
-		done, err := s.journal.End(ctx, family, false, end, cascadeRetain)
 		if err != nil {
 			return err
+		}
+		var done sqlstore.Endings
+		if len(family) > 0 {
+			if done, err = s.journal.End(ctx, family, false, end, cascadeRetain); err != nil {
+				return err
+			}
+		}
+		// Not before those derived are in the journal too: else nobody would look
+		// for them again.
+		for _, f := range facts {
+			s.told.add(f.No)
 		}
 		facts, ids = nil, nil
 		for _, f := range done.Facts {

@@ -119,6 +119,7 @@ func (s *Store) moveMarks(ctx context.Context) error {
 			return err
 		}
 		if n, err := list[0].AsInt64(); err != nil || n != 1 {
+			s.guard.unmarked.Store(true)
 			s.guard.suspect()
 		}
 		return nil

@@ -1,12 +1,41 @@
 package sqlstore
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/internal/opaque"
+	"github.com/counterfoil/counterfoil/internal/revoked"
 )
+
+// EndAgain writes down the end of a session, with an entry of the feed, where
+// the store of the sessions knows of it and the journal does not: a standby
+// that was promoted may not have got it. Otherwise it does nothing.
+func (j *Journal) EndAgain(ctx context.Context, id string, end counterfoil.End, retain time.Duration) (list []counterfoil.Revocation, facts []Fact, err error) {
+	err = j.in.tx(ctx, func(on runner) error {
+		list, facts = nil, nil
+		ended, _, err := j.known(ctx, on, []string{id})
+		if _, ok := ended[id]; ok || err != nil {
+			return err
+		}
+		fact, entry := Fact{Ref: id, End: &end}, counterfoil.Revocation{Kind: revoked.Session, ID: id}
+		if err := j.note(ctx, on, &fact); err != nil { // first: it gives the transaction its number
+			return err
+		}
+		if err := j.report(ctx, on, &entry, retain); err != nil {
+			return err
+		}
+		list, facts = []counterfoil.Revocation{entry}, []Fact{fact}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, failed("end session", err)
+	}
+	return list, facts, nil
+}
 
 // factColumns are what readFact reads.
 const factColumns = `no, ref, detail`
