@@ -179,42 +179,6 @@ func (r *runner) suites(ctx context.Context, store string, nodes int) error {
 		".", "./directory", "./httpapi", "./pages")
 }
 
-// plain runs, without the race detector, the packages whose files or tests
-// differ under it: timings and allocation counts that the detector distorts.
-func (r *runner) plain(ctx context.Context) error {
-	const form = "{{.ImportPath}} {{.GoFiles}} {{.TestGoFiles}} {{.XTestGoFiles}}"
-	with, err := r.output(ctx, "", nil, "go", "list", "-race", "-f", form, "./...")
-	if err != nil {
-		return err
-	}
-	without, err := r.output(ctx, "", nil, "go", "list", "-f", form, "./...")
-	if err != nil {
-		return err
-	}
-	packages := differing(with, without)
-	if len(packages) == 0 {
-		fmt.Fprintln(r.out, "no package has tests that the race detector leaves out")
-		return nil
-	}
-	return r.command(ctx, "", pure, append([]string{"go", "test", "-vet=off", "-shuffle=on", "-timeout=15m"}, packages...)...)
-}
-
-// differing returns the first words of those lines of without that are not
-// in with.
-func differing(with, without string) []string {
-	same := map[string]bool{}
-	for line := range strings.Lines(with) {
-		same[line] = true
-	}
-	var packages []string
-	for line := range strings.Lines(without) {
-		if fields := strings.Fields(line); len(fields) > 0 && !same[line] {
-			packages = append(packages, fields[0])
-		}
-	}
-	return packages
-}
-
 // nestedModules returns the folders of the modules inside of this one.
 func nestedModules(root string) ([]string, error) {
 	var dirs []string

@@ -113,10 +113,29 @@ func TestNestedModules(t *testing.T) {
 }
 
 func TestDiffering(t *testing.T) {
-	with := "m/a [a.go] [a_test.go] []\nm/b [b.go] [race_test.go] []\n"
-	without := "m/a [a.go] [a_test.go] []\nm/b [b.go] [norace_test.go] []\n"
-	if got := differing(with, without); !slices.Equal(got, []string{"m/b"}) {
-		t.Errorf("got %q", got)
+	with := "m/a\t/m/a\t[a_test.go] []\nm/b\t/m/b b\t[race_test.go x_test.go] [y_test.go]\n"
+	without := "m/a\t/m/a\t[a_test.go] []\nm/b\t/m/b b\t[norace_test.go x_test.go] [y_test.go]\n"
+	got := differing(with, without)
+	if len(got) != 1 || got[0].path != "m/b" || got[0].dir != "/m/b b" ||
+		!slices.Equal(got[0].only, []string{"norace_test.go"}) || !slices.Equal(got[0].files, []string{"norace_test.go", "x_test.go", "y_test.go"}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestTestsThatDiffer(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"norace_test.go": "package m\n\nconst rounds = 20\n\nfunc TestAllocations() {}\n",
+		"x_test.go":      "package m\n\nfunc TestX() { for range rounds {\n} }\n\nfunc TestBeside() {}\n\nfunc helper() {}\n",
+		"y_test.go":      "package m\n\nfunc TestY() {}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := testsThatDiffer(dir, []string{"norace_test.go"}, []string{"norace_test.go", "x_test.go", "y_test.go"})
+	if want := []string{"TestAllocations", "TestBeside", "TestX"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 }
 
