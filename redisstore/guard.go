@@ -228,7 +228,7 @@ func (s *Store) replay(ctx context.Context, doubts map[shard]doubt, now time.Tim
 	oldest := now
 	for at, d := range doubts {
 		since := d.since.Add(-replayMargin)
-		if since.Before(from) {
+		if d.since.Before(from) { // the journal reaches back further than that by the margin
 			s.log.Error("Redis holds data from before the journal begins", "shard", string(at), "data", d.since, "journal", from)
 			return unavailable(fmt.Errorf("shard %s: data of %s: %w", at, d.since.Format(time.RFC3339), ErrRestored))
 		}

@@ -113,7 +113,7 @@ func (s *Store) add(ctx context.Context, at shard, rest string, data []byte, giv
 				return nil, errors.New("the copy of a subject is gone as soon as it is made")
 			}
 			readAt = time.Now()
-			sub, err := s.journal.Ensure(ctx, subject)
+			sub, err := s.row(ctx, at, subject)
 			if err != nil {
 				return nil, err
 			}

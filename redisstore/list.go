@@ -166,7 +166,7 @@ func (c *stream) fill(ctx context.Context) error {
 				if sub, err = readSubject(own.Subject, []byte(texts[2])); err != nil {
 					return err
 				}
-			} else if sub, err = c.store.journal.Ensure(ctx, own.Subject); err != nil {
+			} else if sub, err = c.store.row(ctx, c.at, own.Subject); err != nil {
 				return err
 			}
 			one := own.Session

@@ -1,10 +1,13 @@
 package redisstore_test
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/counterfoil/counterfoil"
+	"github.com/counterfoil/counterfoil/internal/testenv"
+	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
 
@@ -57,4 +60,77 @@ func TestMarkOfAnotherServer(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // nothing tells when it becomes true
 	}
 	wantAlive(t, node, s.ID, "nothing has ended it")
+}
+
+func forgetCopies(t *testing.T, server *testenv.Redis, finish bool) {
+	t.Helper()
+	option, err := redisstore.ParseURL(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := redisstore.OpenImporter(t.Context(), option, redisstore.Logger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	if err = i.Forget(t.Context()); err == nil && finish {
+		err = i.Finish(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A database that was restored ends all sessions, also those of subjects of
+// which the backup knows nothing; and Redis may restart before a server is back.
+func TestRestoredEndsSessionsOfUnknownSubjects(t *testing.T) {
+	server := redisServer(t)
+	db := tempDB(t)
+	node := store(t, sqlstore.SQLite(db), server.URL)
+	known, unknown, again := signIn(t, node, "ann"), signIn(t, node, "ben"), signIn(t, node, "cleo")
+	if err := node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`DELETE FROM counterfoil_subjects WHERE id <> 'ann'`); err != nil { // as in the backup
+		t.Fatal(err)
+	}
+	forgetCopies(t, server, true)
+	if _, err := sqlstore.SQLite(db).Restored(t.Context(), sqlstore.Restoration{Elsewhere: true, Actor: "operator"}); err != nil {
+		t.Fatal(err)
+	}
+	forgetCopies(t, server, true)
+	kill(t, server)
+	restart(t, server)
+	node = store(t, sqlstore.SQLite(db), server.URL)
+	wantEnded(t, node, known.ID, "the database was restored")
+	wantEnded(t, node, unknown.ID, "the database was restored, without its subject")
+	fresh := signIn(t, node, "cleo")
+	wantAlive(t, node, fresh.ID, "it began after the restore")
+	wantEnded(t, node, again.ID, "the database was restored, and its subject came back")
+}
+
+// What a restore that keeps sessions finds untold is told after it.
+func TestRestoredKeepsTheJournal(t *testing.T) {
+	server := redisServer(t)
+	db := tempDB(t)
+	p := newProxy(t, server.Addr)
+	node := store(t, sqlstore.SQLite(db), p.url())
+	one, other := signIn(t, node, "ann"), signIn(t, node, "ann")
+	p.cutAt("cut here")
+	_, err := node.Sessions().End(t.Context(), counterfoil.EndRequest{ID: one.ID, End: counterfoil.End{Reason: counterfoil.Revoked, Actor: "cut here"}, Retain: retain})
+	if err == nil {
+		t.Fatal("End: no error though Redis was cut off")
+	}
+	if err := node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	forget(t, sqlstore.SQLite(db, sqlstore.WithoutSessions()))
+	forgetCopies(t, server, false)
+	if _, err := sqlstore.SQLite(db).Restored(t.Context(), sqlstore.Restoration{Elsewhere: true, KeepSessions: true, Actor: "operator"}); err != nil {
+		t.Fatal(err)
+	}
+	forgetCopies(t, server, false)
+	node = store(t, sqlstore.SQLite(db), server.URL)
+	wantEnded(t, node, one.ID, "its end was committed before the restore")
+	wantAlive(t, node, other.ID, "sessions are kept")
 }

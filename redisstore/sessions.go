@@ -137,12 +137,23 @@ func clockOf(seconds, micros string) (time.Time, error) {
 
 // copySubject brings the copy of a subject that Redis lost.
 func (s *Store) copySubject(ctx context.Context, at shard, subject string) error {
-	sub, err := s.journal.Ensure(ctx, subject)
+	sub, err := s.row(ctx, at, subject)
 	if err != nil {
 		return err
 	}
 	_, err = s.read(ctx, learnScript, at, subject, string(encodeSubject(&sub)))
 	return err
+}
+
+// row is a subject's row in SQL, which is made where it is missing.
+func (s *Store) row(ctx context.Context, at shard, subject string) (sub counterfoil.Subject, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	sessions, err := s.client.Do(ctx, s.client.B().Exists().Key(s.base(at)+"z:"+subject).Build()).AsInt64()
+	if err != nil {
+		return sub, unavailable(err)
+	}
+	return s.journal.Ensure(ctx, subject, sessions > 0)
 }
 
 // mend tells Redis what SQL has of a session and its subject. There was no
@@ -156,7 +167,7 @@ func (s *Store) mend(ctx context.Context, snap *counterfoil.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	sub, err := s.journal.Ensure(ctx, snap.Subject.ID)
+	sub, err := s.row(ctx, shardOf(snap.Subject.ID), snap.Subject.ID)
 	if err != nil {
 		return err
 	}

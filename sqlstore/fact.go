@@ -37,6 +37,17 @@ func (j *Journal) EndAgain(ctx context.Context, id string, end counterfoil.End, 
 	return list, facts, nil
 }
 
+// endOrphans has a row that was made now end the sessions from before it.
+func (j *Journal) endOrphans(ctx context.Context, on runner, id string) error {
+	now, err := j.instant(ctx, on)
+	if err != nil {
+		return err
+	}
+	_, err = on.exec(ctx, `UPDATE {subjects} SET signed_out_below = epoch, signed_out_at = $2, signed_out_reason = $3, signed_out_actor = ''
+		WHERE id = $1 AND signed_out_below = 0`, id, now.UnixMilli(), string(ReasonRestored))
+	return err
+}
+
 // factColumns are what readFact reads.
 const factColumns = `no, ref, detail`
 

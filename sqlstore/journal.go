@@ -127,8 +127,10 @@ func (s *Store) refuseElsewhere(ctx context.Context, on runner) error {
 // another store, without which it cannot be used.
 var ErrSessionsElsewhere = errors.New("the sessions of this database are kept")
 
-// Ensure returns a subject's row and makes it where it is missing.
-func (j *Journal) Ensure(ctx context.Context, id string) (counterfoil.Subject, error) {
+// Ensure returns a subject's row and makes it where it is missing. With orphans
+// there are sessions of the subject: where the row is missing, the database was
+// restored from a time before they began, and they end.
+func (j *Journal) Ensure(ctx context.Context, id string, orphans bool) (counterfoil.Subject, error) {
 	var sub subject
 	read := func(on runner) (found bool, err error) {
 		return one(ctx, on, func(r *row) { sub = readSubject(r) }, `SELECT `+subjectColumns+` FROM {subjects} u WHERE u.id = $1`, id)
@@ -142,6 +144,11 @@ func (j *Journal) Ensure(ctx context.Context, id string) (counterfoil.Subject, e
 		err = j.in.tx(ctx, func(on runner) error {
 			if err := j.makeSubject(ctx, on, id); err != nil {
 				return err
+			}
+			if orphans {
+				if err := j.endOrphans(ctx, on, id); err != nil {
+					return err
+				}
 			}
 			_, err := read(on)
 			return err

@@ -80,7 +80,11 @@ func (j *Journal) From(ctx context.Context) (from time.Time, err error) {
 	return from, nil
 }
 
-// Forget deletes what was told longer ago than keep.
+// forgetMargin is for clocks that are not the same: the journal reaches back
+// that much further than it says.
+const forgetMargin = 10 * time.Second
+
+// Forget deletes what was told longer ago than keep, and a little.
 func (j *Journal) Forget(ctx context.Context, keep time.Duration) error {
 	var before int64
 	err := j.in.sweep(ctx, func(on runner) error {
@@ -95,7 +99,7 @@ func (j *Journal) Forget(ctx context.Context, keep time.Duration) error {
 	if err == nil {
 		_, err = j.sweep(ctx, j.in, math.MaxInt, func(on runner, n int) (int64, error) {
 			return on.exec(ctx, `WITH past AS MATERIALIZED (SELECT no FROM {journal} WHERE told_at < $1 LIMIT $2{skip})
-				DELETE FROM {journal} WHERE no IN (SELECT no FROM past)`, before, n)
+				DELETE FROM {journal} WHERE no IN (SELECT no FROM past)`, before-forgetMargin.Milliseconds(), n)
 		})
 	}
 	if err != nil {

@@ -159,10 +159,14 @@ func (s *Store) restore(ctx context.Context, on runner, r Restoration) (done Res
 	} else {
 		run(`UPDATE {subjects} SET epoch = $1`, n)
 	}
-	run(`UPDATE {meta} SET timeline = $1, key_version = $1, journal_from = $2`, n, at)
+	run(`UPDATE {meta} SET timeline = $1, key_version = $1`, n)
+	if !r.KeepSessions {
+		// All that it could tell is over. Else what was not told yet still counts.
+		run(`UPDATE {meta} SET journal_from = $1`, at)
+		run(`DELETE FROM {journal}`)
+	}
 	run(`UPDATE {users} SET reset_hash = NULL, reset_expires_at = NULL, rev = rev + 1 WHERE reset_hash IS NOT NULL`)
 	run(`DELETE FROM {ceremonies}`)
-	run(`DELETE FROM {journal}`)
 	if err != nil {
 		return done, err
 	}

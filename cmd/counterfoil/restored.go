@@ -86,14 +86,14 @@ func restored(a *app, f *flags) func(context.Context, []string) error {
 		}
 		// Before, so that no copy is left if this ends in between, and after,
 		// for what a server has read meanwhile.
-		if err := db.forgetCopies(ctx); err != nil {
+		if err := db.forgetCopies(ctx, bool(keep)); err != nil {
 			return err
 		}
 		done, err := db.store.Restored(ctx, how)
 		if err != nil {
 			return db.fail(plainMove(err))
 		}
-		if err := db.forgetCopies(ctx); err != nil {
+		if err := db.forgetCopies(ctx, bool(keep)); err != nil {
 			return fmt.Errorf("%s is done, and Redis may hold copies of subjects from before: run it again: %w", db, err)
 		}
 		if *asJSON {
@@ -146,14 +146,17 @@ func showRestored(p *printer, db *database, r sqlstore.Restored) {
 	p.printf(". It took %s.\n\n%s\n\nNow start the servers: they make new signing keys, under the seal they are given.\n", roughly(r.Took), asInBackup(r.Backup))
 }
 
-// forgetCopies takes the copies of subjects out of Redis, where sessions are kept there.
-func (d *database) forgetCopies(ctx context.Context) error {
+// forgetCopies takes the copies of subjects out of Redis, where sessions are
+// kept there. With keep it may lack revocations, which the journal has.
+func (d *database) forgetCopies(ctx context.Context, keep bool) error {
 	if d.redis == nil {
 		return nil
 	}
 	redis, err := redisstore.OpenImporter(ctx, d.redis.option, redisstore.Logger(slog.New(slog.DiscardHandler)))
 	if err == nil {
-		err = redis.Forget(ctx)
+		if err = redis.Forget(ctx); err == nil && !keep {
+			err = redis.Finish(ctx)
+		}
 		redis.Close()
 	}
 	if err != nil {
