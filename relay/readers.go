@@ -291,13 +291,30 @@ func (r *readers) run() {
 			}
 		}
 		r.mu.Unlock()
-		for hash, authorize := range due {
+		r.lookAll(due)
+		r.keep()
+	}
+}
+
+// lookAll looks at many keys, some at a time: one after the other a thousand
+// would take longer than an answer counts.
+func (r *readers) lookAll(due map[keyHash]func(*http.Request)) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	var inVain atomic.Bool
+	lanes := make(chan struct{}, maxVouches)
+	for hash, authorize := range due {
+		lanes <- struct{}{}
+		if inVain.Load() {
+			return // the others can wait too
+		}
+		asking.Go(func() {
 			// What is found is kept, and ends the streams of one that is bad.
 			if _, err := r.look(r.ctx, hash, authorize, true); errors.Is(err, verify.ErrUnavailable) {
-				break // the others can wait too
+				inVain.Store(true)
 			}
-		}
-		r.keep()
+			<-lanes
+		})
 	}
 }
 
