@@ -5,6 +5,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/redis/rueidis"
+
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/sqlstore"
 )
@@ -32,7 +34,7 @@ func (s *Store) end(ctx context.Context, journal *sqlstore.Journal, q counterfoi
 	if err := checkEnd(&q.End); err != nil {
 		return ended, nil, err
 	}
-	snap, own, err := s.snapshot(ctx, q.ID)
+	snap, own, more, err := s.look(ctx, q.ID, "derived")
 	switch {
 	case err != nil:
 		return ended, nil, err
@@ -47,8 +49,11 @@ func (s *Store) end(ctx context.Context, journal *sqlstore.Journal, q counterfoi
 	}
 	family := []sqlstore.Member{{ID: q.ID, Subject: own.Subject, Epoch0: own.Epoch0}}
 	seen := map[string]bool{q.ID: true}
+	derived, err := derivedOf(more)
 	for i := 0; i < len(family); i++ {
-		derived, err := s.derived(ctx, family[i].ID)
+		if i > 0 {
+			derived, err = s.derived(ctx, family[i].ID)
+		}
 		if err != nil {
 			return ended, nil, err
 		}
@@ -67,6 +72,14 @@ func (s *Store) end(ctx context.Context, journal *sqlstore.Journal, q counterfoi
 		ended.Session.End = done.Facts[0].End
 	}
 	return ended, done.Facts, nil
+}
+
+// derivedOf reads the IDs of those derived from what a snapshot tells of them.
+func derivedOf(more []rueidis.RedisMessage) ([]string, error) {
+	if len(more) != 1 {
+		return nil, errShape
+	}
+	return more[0].AsStrSlice()
 }
 
 // derived reads the IDs of those derived from a session.

@@ -32,48 +32,55 @@ func (s sessions) Snapshot(ctx context.Context, id string) (counterfoil.Snapshot
 
 // snapshot reads a session and its subject, and mends what SQL knows better.
 func (s *Store) snapshot(ctx context.Context, id string) (snap counterfoil.Snapshot, own record, err error) {
-	at, rest, ok := split(id)
+	snap, own, _, err = s.look(ctx, id)
+	return snap, own, err
+}
+
+// look is snapshot, and returns what more the script was asked for.
+func (s *Store) look(ctx context.Context, id string, more ...string) (snap counterfoil.Snapshot, own record, rest []rueidis.RedisMessage, err error) {
+	at, name, ok := split(id)
 	if !ok {
-		return snap, own, counterfoil.ErrNotFound
+		return snap, own, nil, counterfoil.ErrNotFound
 	}
+	args := append([]string{name}, more...)
 	const tries = 5
 	for range tries {
 		if err := s.follow.fresh(ctx); err != nil {
-			return snap, own, err
+			return snap, own, nil, err
 		}
 		before := s.guard.changes()
-		list, err := s.read(ctx, snapshotScript, at, rest)
+		list, err := s.read(ctx, snapshotScript, at, args...)
 		if err != nil {
-			return snap, own, err
+			return snap, own, nil, err
 		}
 		if err := s.guard.pass(ctx, s); err != nil {
-			return snap, own, err
+			return snap, own, nil, err
 		}
 		if s.guard.changes() != before {
 			continue // what was read may be from before the repair
 		}
 		if len(list) == 0 {
-			return snap, own, counterfoil.ErrNotFound
+			return snap, own, nil, counterfoil.ErrNotFound
 		}
 		var copied bool
-		snap, own, copied, err = s.readSnapshot(id, list)
+		snap, own, copied, err = s.readSnapshot(id, list[:min(4, len(list))])
 		switch {
 		case err != nil:
-			return snap, own, err
+			return snap, own, nil, err
 		case !copied:
 			if err := s.copySubject(ctx, at, own.Subject); err != nil {
-				return snap, own, err
+				return snap, own, nil, err
 			}
 			continue
 		}
 		if s.follow.agrees(&snap) {
-			return snap, own, nil
+			return snap, own, list[4:], nil
 		}
 		if err := s.mend(ctx, &snap); err != nil {
-			return snap, own, err
+			return snap, own, nil, err
 		}
 	}
-	return snap, own, unavailable(errContradiction)
+	return snap, own, nil, unavailable(errContradiction)
 }
 
 var errContradiction = errors.New("a session there contradicts the feed log")

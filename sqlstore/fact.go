@@ -21,20 +21,36 @@ func (j *Journal) EndAgain(ctx context.Context, id string, end counterfoil.End, 
 		if _, ok := ended[id]; ok || err != nil {
 			return err
 		}
-		fact, entry := Fact{Ref: id, End: &end}, counterfoil.Revocation{Kind: revoked.Session, ID: id}
-		if err := j.note(ctx, on, &fact); err != nil { // first: it gives the transaction its number
-			return err
+		fact := Fact{Ref: id, End: &end}
+		entry, added, err := j.noteEnd(ctx, on, &fact, retain)
+		if err == nil && added {
+			list, facts = []counterfoil.Revocation{entry}, []Fact{fact}
 		}
-		if err := j.report(ctx, on, &entry, retain); err != nil {
-			return err
-		}
-		list, facts = []counterfoil.Revocation{entry}, []Fact{fact}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, nil, failed("end session", err)
 	}
 	return list, facts, nil
+}
+
+// noteEnd writes down the end of a session and then its entry of the feed, or
+// reads the end that somebody else has written down.
+func (j *Journal) noteEnd(ctx context.Context, on runner, fact *Fact, retain time.Duration) (entry counterfoil.Revocation, added bool, err error) {
+	// First the fact: it gives the transaction its number.
+	if err := j.note(ctx, on, fact); err != nil {
+		return entry, false, err
+	}
+	if fact.No == 0 {
+		ended, _, err := j.known(ctx, on, []string{fact.Ref})
+		if there, ok := ended[fact.Ref]; ok {
+			*fact = there
+		}
+		return entry, false, err
+	}
+	entry = counterfoil.Revocation{Kind: revoked.Session, ID: fact.Ref}
+	err = j.report(ctx, on, &entry, retain)
+	return entry, err == nil, err
 }
 
 // endOrphans has a row that was made now end the sessions from before it.

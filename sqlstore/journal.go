@@ -177,10 +177,13 @@ func (j *Journal) lock(ctx context.Context, on runner, id string) (sub subject, 
 // End ends those of the sessions that have not ended, one entry of the feed
 // each. With root, nothing is done unless the first is ended by this call.
 func (j *Journal) End(ctx context.Context, family []Member, root bool, end counterfoil.End, retain time.Duration) (done Endings, err error) {
-	err = j.in.tx(ctx, func(on runner) (err error) {
-		done, err = j.end(ctx, on, family, root, end, retain)
-		return err
-	})
+	done, ended, err := j.endAtOnce(ctx, family, end, retain)
+	if err == nil && !ended {
+		err = j.in.tx(ctx, func(on runner) (err error) {
+			done, err = j.end(ctx, on, family, root, end, retain)
+			return err
+		})
+	}
 	if err != nil {
 		return Endings{}, failed("end session", err)
 	}
@@ -226,17 +229,17 @@ func (j *Journal) end(ctx context.Context, on runner, family []Member, root bool
 			over = true
 			done.Facts = append(done.Facts, Fact{Ref: sub.ID, Subject: sub})
 		default:
-			entry := counterfoil.Revocation{Kind: revoked.Session, ID: m.ID}
-			if err := j.report(ctx, on, &entry, retain); err != nil {
-				return done, err
-			}
 			e := end
 			fact := Fact{Ref: m.ID, End: &e}
-			if err := j.note(ctx, on, &fact); err != nil {
+			entry, added, err := j.noteEnd(ctx, on, &fact, retain)
+			if err != nil {
 				return done, err
 			}
-			done.Revocations, done.Facts = append(done.Revocations, entry), append(done.Facts, fact)
-			done.Changed = done.Changed || i == 0
+			if over = !added; added {
+				done.Revocations = append(done.Revocations, entry)
+				done.Changed = done.Changed || i == 0
+			}
+			done.Facts = append(done.Facts, fact)
 		}
 		if root && i == 0 && over {
 			break
@@ -283,10 +286,13 @@ func (j *Journal) Advance(ctx context.Context, a counterfoil.Advance, kept Kept)
 	if a.Subject == "" {
 		return done, fact, failed("advance subject", errors.New("Subject must not be empty"))
 	}
-	err = j.in.tx(ctx, func(on runner) (err error) {
-		done, fact, err = j.advance(ctx, on, a, kept)
-		return err
-	})
+	done, fact, advanced, err := j.advanceAtOnce(ctx, a)
+	if err == nil && !advanced {
+		err = j.in.tx(ctx, func(on runner) (err error) {
+			done, fact, err = j.advance(ctx, on, a, kept)
+			return err
+		})
+	}
 	if err != nil {
 		return counterfoil.Advanced{}, Fact{}, failed("advance subject", err)
 	}
@@ -370,6 +376,7 @@ func (s *Store) noteSubject(ctx context.Context, on runner, id string) error {
 	return (&Journal{s, s.engine}).note(ctx, on, &Fact{Ref: id, Subject: &sub.Subject})
 }
 
+// note writes down a fact. The number stays 0 where it is an end that is there already.
 func (j *Journal) note(ctx context.Context, on runner, f *Fact) error {
 	kind, kept := "u", ""
 	if f.End != nil {
@@ -383,6 +390,7 @@ func (j *Journal) note(ctx context.Context, on runner, f *Fact) error {
 		return err
 	}
 	_, err = one(ctx, on, func(r *row) { f.No = r.int() },
-		`INSERT INTO {journal} (kind, ref, kept, detail) VALUES ($1, $2, $3, $4) RETURNING no`, kind, f.Ref, textOrNull(kept), string(detail))
+		`INSERT INTO {journal} (kind, ref, kept, detail) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (ref) WHERE kind = 's' DO NOTHING RETURNING no`, kind, f.Ref, textOrNull(kept), string(detail))
 	return err
 }

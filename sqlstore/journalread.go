@@ -50,16 +50,12 @@ func (j *Journal) Told(ctx context.Context, nos []int64) error {
 	if err != nil {
 		return err
 	}
-	numbers := `SELECT value FROM json_each($1)`
+	numbers := `SELECT value FROM json_each($2)`
 	if j.dialect == postgresql {
-		numbers = `SELECT json_array_elements_text($1::json)::bigint`
+		numbers = `SELECT json_array_elements_text($2::json)::bigint`
 	}
-	err = j.in.once(ctx, func(on runner) error {
-		now, err := j.instant(ctx, on)
-		if err != nil {
-			return err
-		}
-		_, err = on.exec(ctx, `UPDATE {journal} SET told_at = $2 WHERE no IN (`+numbers+`) AND told_at IS NULL`, string(list), now.UnixMilli())
+	err = j.in.again(ctx, func(on runner) error {
+		_, err := on.exec(ctx, `UPDATE {journal} SET told_at = {now} WHERE no IN (`+numbers+`) AND told_at IS NULL`, j.clockArgument(), string(list))
 		return err
 	})
 	if err != nil {

@@ -38,3 +38,5 @@ CREATE INDEX counterfoil_journal_untold ON counterfoil_journal (no) WHERE told_a
 CREATE INDEX counterfoil_journal_told ON counterfoil_journal (told_at);
 CREATE INDEX counterfoil_journal_ref ON counterfoil_journal (ref);
 CREATE INDEX counterfoil_journal_kept ON counterfoil_journal (kept) WHERE kept IS NOT NULL;
+-- A session ends once, also where two nodes end it at the same time.
+CREATE UNIQUE INDEX counterfoil_journal_ended ON counterfoil_journal (ref) WHERE kind = 's';
