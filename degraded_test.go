@@ -343,7 +343,7 @@ func TestDegradedNeverOutlivesTheSession(t *testing.T) {
 			fresh, err := c.tryRefresh(g)
 			if err != nil {
 				wantErr(t, err, verify.ErrUnavailable) // never "expired": another node may know of later use
-				if left := idleEnd.Sub(time.Now()); left > 6*time.Second {
+				if left := time.Until(idleEnd); left > 6*time.Second {
 					t.Fatalf("refused %s before the idle end: %v", left, err)
 				}
 			} else if fresh.ExpiresAt.After(idleEnd) {

@@ -151,7 +151,7 @@ func newSchema(t testing.TB, server string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer closed(t, db)
 	if _, err := db.Exec(`CREATE SCHEMA ` + name); err != nil {
 		t.Fatal(err)
 	}
@@ -168,11 +168,17 @@ func newSchema(t testing.TB, server string) string {
 	return name
 }
 
+func closed(t testing.TB, db *sql.DB) {
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // empty makes a schema as good as new.
 func empty(t testing.TB, dsn string) bool {
 	db, err := sql.Open("pgx", dsn)
 	if err == nil {
-		defer db.Close()
+		defer closed(t, db)
 		_, err = db.Exec(`DO $$ DECLARE name text; BEGIN
 			FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE 'counterfoil%'
 				AND tablename <> 'counterfoil_schema' LOOP
