@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
-
-	"github.com/counterfoil/counterfoil/sqlstore"
 )
 
 // guardEvery is how often servers are asked who they are, beside each time
@@ -23,13 +18,22 @@ const guardEvery = 500 * time.Millisecond
 // is told again: the clock of SQL may have changed with its server.
 const replayMargin = 10 * time.Second
 
+// lookBack is how far back a node that meets a new master tells the journal
+// again beside that, without anybody waiting for it: what it told to the former
+// one, after another node had verified the new one. As long as the log is held
+// against what Redis says.
+const lookBack = remember
+
 // guard finds out when a server of Redis is not the one it was, or not with
 // the data it had, before anything is believed that it says.
 type guard struct {
-	suspected atomic.Uint64 // grows with each reason to ask
-	cleared   atomic.Uint64 // the reasons that were looked into
-	repaired  atomic.Uint64 // grows when data were mended
-	unmarked  atomic.Bool   // a shard's mark is of another data set than its server's
+	suspected atomic.Uint64             // grows with each reason to ask
+	cleared   atomic.Uint64             // the reasons that were looked into
+	repaired  atomic.Uint64             // grows when data were mended
+	unmarked  atomic.Bool               // a shard's mark is of another data set than its server's
+	held      sync.Map                  // shards that could not be verified, or told, while they are moved
+	again     atomic.Pointer[time.Time] // since when the journal is to be told again: see lookBack
+	nameless  atomic.Bool               // at the start Redis had no name: it is new, or was emptied
 
 	turn  chan struct{} // of who looks
 	known atomic.Pointer[map[string]identity]
@@ -73,17 +77,57 @@ func (g *guard) pass(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
-	same := g.same(now)
+	same, held := g.same(now), g.heldShards()
 	if unmarked := g.unmarked.Swap(false); unmarked || !same {
-		if err := s.verify(ctx, same); err != nil {
+		if err := s.verify(ctx, allShards(), same); err != nil {
 			g.unmarked.CompareAndSwap(false, unmarked)
 			return err
 		}
+		if !same && len(*g.known.Load()) > 0 {
+			since := time.Now().Add(-lookBack)
+			g.again.CompareAndSwap(nil, &since)
+		}
 		g.known.Store(&now)
+		g.nameless.Store(false)
 		g.repaired.Add(1)
+	}
+	if len(held) > 0 {
+		if err := s.release(ctx, held); err != nil {
+			return err
+		}
 	}
 	g.cleared.Store(reasons)
 	return nil
+}
+
+// passFor is pass, and an error where one of the shards is held back.
+func (g *guard) passFor(ctx context.Context, s *Store, shards ...shard) error {
+	if err := g.pass(ctx, s); err != nil {
+		return err
+	}
+	for _, at := range shards {
+		if _, held := g.held.Load(at); held {
+			return unavailable(errMoving)
+		}
+	}
+	return nil
+}
+
+// hold keeps sessions of a shard from being read until [Store.release].
+func (g *guard) hold(at shard) { g.held.Store(at, true) }
+
+// moving says that a shard was being moved when it was looked at last.
+func (g *guard) moving(at shard) bool {
+	moving, held := g.held.Load(at)
+	return held && moving.(bool)
+}
+
+func (g *guard) heldShards() (list []shard) {
+	g.held.Range(func(at, _ any) bool {
+		list = append(list, at.(shard))
+		return true
+	})
+	return list
 }
 
 // passer is a step of Open: everything is looked into.
@@ -111,7 +155,7 @@ func (g *guard) look(ctx context.Context, s *Store) error {
 		g.suspect()
 		return err
 	}
-	if !g.same(now) {
+	if !g.same(now) || len(g.heldShards()) > 0 {
 		g.suspect()
 	}
 	return g.pass(ctx, s)
@@ -168,174 +212,4 @@ func infoFields(text string) map[string]string {
 		}
 	}
 	return fields
-}
-
-// doubt is a shard whose data are not those that were known to be whole.
-type doubt struct {
-	data  string // the data set that it is in now
-	since time.Time
-}
-
-// verify asks every shard whether it is in the data set that was last known
-// to be whole, and tells those again that are not what they may have lost. With
-// moved the servers are the same, and a shard may have come from another one of
-// them (resharding): one without a mark is left alone, it may be under way.
-func (s *Store) verify(ctx context.Context, moved bool) error {
-	var mu sync.Mutex
-	doubts := map[shard]doubt{}
-	now, err := s.sql.Now(ctx)
-	if err != nil {
-		return err
-	}
-	err = s.eachShard(ctx, func(at shard) error {
-		list, err := s.read(ctx, verifyScript, at)
-		if err != nil {
-			return err
-		}
-		words, err := words(list, 3)
-		if err != nil {
-			return err
-		}
-		if moved && (words[0] == "empty" || words[2] == "") {
-			return nil
-		}
-		switch words[0] {
-		case "empty":
-			return s.mark(ctx, at, words[1], now)
-		case "other":
-			ms, err := strconv.ParseInt(words[2], 10, 64)
-			if err != nil {
-				return unavailable(fmt.Errorf("shard %s: %w", at, ErrRestored))
-			}
-			mu.Lock()
-			doubts[at] = doubt{words[1], fromMillis(ms)}
-			mu.Unlock()
-		}
-		return nil
-	})
-	if err != nil || len(doubts) == 0 {
-		return err
-	}
-	return s.replay(ctx, doubts, now)
-}
-
-// replay tells the shards what the journal told since their marks.
-func (s *Store) replay(ctx context.Context, doubts map[shard]doubt, now time.Time) error {
-	from, err := s.journal.From(ctx)
-	if err != nil {
-		return err
-	}
-	oldest := now
-	for at, d := range doubts {
-		since := d.since.Add(-replayMargin)
-		if d.since.Before(from) { // the journal reaches back further than that by the margin
-			s.log.Error("Redis holds data from before the journal begins", "shard", string(at), "data", d.since, "journal", from)
-			return unavailable(fmt.Errorf("shard %s: data of %s: %w", at, d.since.Format(time.RFC3339), ErrRestored))
-		}
-		if since.Before(oldest) {
-			oldest = since
-		}
-	}
-	const page = 1000
-	told := 0
-	for after := int64(0); ; {
-		facts, err := s.journal.Since(ctx, oldest, after, page)
-		if err != nil {
-			return err
-		}
-		mine := make([]sqlstore.Fact, 0, len(facts))
-		for _, f := range facts {
-			if _, ok := doubts[shardOfFact(&f)]; ok {
-				mine = append(mine, f)
-			}
-		}
-		if err := s.tell(ctx, mine); err != nil {
-			return err
-		}
-		told += len(mine)
-		if len(facts) < page {
-			break
-		}
-		after = facts[len(facts)-1].No
-	}
-	s.log.Warn("Redis changed servers or went back in time: told it again what it may have lost", "shards", len(doubts), "facts", told, "since", oldest)
-	return s.eachShard(ctx, func(at shard) error {
-		d, ok := doubts[at]
-		if !ok {
-			return nil
-		}
-		return s.mark(ctx, at, d.data, now)
-	})
-}
-
-func shardOfFact(f *sqlstore.Fact) shard {
-	if f.End != nil {
-		return shard(f.Ref[:min(2, len(f.Ref))])
-	}
-	return shardOf(f.Ref)
-}
-
-// mark notes that a shard of the data set is whole.
-func (s *Store) mark(ctx context.Context, at shard, data string, now time.Time) error {
-	list, err := s.read(ctx, markScript, at, data, decimal(now.UnixMilli()))
-	if err != nil {
-		return err
-	}
-	if n, err := list[0].AsInt64(); err != nil || n != 1 {
-		return unavailable(errors.New("the servers of redis are changing"))
-	}
-	return nil
-}
-
-// eachShard runs fn for all shards, some at a time, until one fails.
-func (s *Store) eachShard(ctx context.Context, fn func(shard) error) error {
-	const lanes = 16
-	work := make(chan shard)
-	failures := make(chan error, lanes)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var done sync.WaitGroup
-	for range lanes {
-		done.Go(func() {
-			for at := range work {
-				if err := fn(at); err != nil {
-					failures <- err
-					cancel()
-					return
-				}
-			}
-		})
-	}
-feeding:
-	for _, at := range allShards() {
-		select {
-		case work <- at:
-		case <-ctx.Done():
-			break feeding
-		}
-	}
-	close(work)
-	done.Wait()
-	select {
-	case err := <-failures:
-		return err
-	default:
-	}
-	return context.Cause(ctx)
-}
-
-// words reads an answer of so many texts.
-func words(list []rueidis.RedisMessage, n int) ([]string, error) {
-	if len(list) != n {
-		return nil, errShape
-	}
-	out := make([]string, n)
-	for i, m := range list {
-		word, err := m.ToString()
-		if err != nil {
-			return nil, err
-		}
-		out[i] = word
-	}
-	return out, nil
 }

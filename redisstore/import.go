@@ -42,7 +42,7 @@ func (i *Importer) Home(ctx context.Context) (home string, fresh bool, err error
 	if err != nil || home != "" {
 		return home, false, err
 	}
-	err = i.s.eachShard(ctx, func(at shard) error {
+	err = i.s.eachShard(ctx, allShards(), func(at shard) error {
 		n, err := i.s.client.Do(ctx, i.s.client.B().Exists().Key(i.s.base(at)+"t").Build()).AsInt64()
 		if err != nil {
 			return unavailable(err)
@@ -149,7 +149,7 @@ func (i *Importer) Scan(ctx context.Context, fn func(sid string, sum [sha256.Siz
 // Finish says that all sessions are there. It may be said again.
 func (i *Importer) Finish(ctx context.Context) error {
 	now := time.Now()
-	err := i.s.eachShard(ctx, func(at shard) error {
+	err := i.s.eachShard(ctx, allShards(), func(at shard) error {
 		list, err := i.s.read(ctx, verifyScript, at)
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func (s *Store) insert(ctx context.Context, add counterfoil.Session) (snap count
 			return snap, errors.Join(err, undo)
 		}
 	}
-	if err := s.guard.pass(ctx, s); err != nil {
+	if err := s.guard.passFor(ctx, s, at); err != nil {
 		return snap, err
 	}
 	snap, _, _, err = s.readSnapshot(add.ID, list)

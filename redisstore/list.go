@@ -65,7 +65,11 @@ func (s sessions) list(ctx context.Context, q counterfoil.ListQuery) (page []cou
 	if err != nil {
 		return nil, "", err
 	}
-	if err := s.guard.pass(ctx, s.Store); err != nil {
+	wanted := allShards()
+	if q.Subject != "" {
+		wanted = []shard{shardOf(q.Subject)}
+	}
+	if err := s.guard.passFor(ctx, s.Store, wanted...); err != nil {
 		return nil, "", err
 	}
 	streams := []*stream{{store: s.Store, at: shardOf(q.Subject), query: &q, after: after, chunk: q.Limit + 1}}
@@ -108,7 +112,7 @@ func fillAll(ctx context.Context, s *Store, streams []*stream) error {
 	for _, c := range streams {
 		by[c.at] = c
 	}
-	return s.eachShard(ctx, func(at shard) error {
+	return s.eachShard(ctx, allShards(), func(at shard) error {
 		mu.Lock()
 		c := by[at]
 		mu.Unlock()

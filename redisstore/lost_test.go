@@ -134,3 +134,61 @@ func TestRestoredKeepsTheJournal(t *testing.T) {
 	wantEnded(t, node, one.ID, "its end was committed before the restore")
 	wantAlive(t, node, other.ID, "sessions are kept")
 }
+
+// A node that still reached the former master tells the new one what it told
+// there, though another node has found the new one whole meanwhile.
+func TestToldToAFormerMaster(t *testing.T) {
+	former, next := redisServer(t), redisServer(t)
+	if err := next.ReplicaOf(t.Context(), former); err != nil {
+		t.Fatal(err)
+	}
+	db := tempDB(t)
+	p := newProxy(t, former.Addr)
+	late := store(t, sqlstore.SQLite(db), p.url())
+	one := signIn(t, late, "ann")
+	until(t, "the replica has the session", func() bool {
+		return do(t, next, "EXISTS", "cf:{"+one.ID[:2]+"}:s:"+one.ID[2:]) == "1"
+	})
+	if err := next.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	early := store(t, sqlstore.SQLite(db), next.URL)
+	wantAlive(t, early, one.ID, "nothing has ended it")
+	key := "cf:{" + one.ID[:2] + "}:d"
+	was := do(t, next, "ZSCORE", key, one.ID[2:])
+	end(t, late, one.ID)
+	until(t, "it is noted as told", func() bool {
+		untold := 0
+		if err := db.QueryRow(`SELECT count(*) FROM counterfoil_journal WHERE told_at IS NULL`).Scan(&untold); err != nil {
+			t.Fatal(err)
+		}
+		return untold == 0
+	})
+	p.lead(next.Addr)
+	// Nobody asks for the session: that would mend it.
+	until(t, "the new master was told", func() bool { return do(t, next, "ZSCORE", key, one.ID[2:]) != was })
+}
+
+// A Redis that somebody empties is as good as new, also after its next start.
+func TestEmptied(t *testing.T) {
+	server := redisServer(t)
+	node := store(t, sqlstore.SQLite(tempDB(t)), server.URL)
+	signIn(t, node, "ann")
+	do(t, server, "FLUSHALL")
+	s := signIn(t, node, "ann")
+	kill(t, server)
+	restart(t, server)
+	wantAlive(t, node, s.ID, "it began after Redis was emptied")
+	do(t, server, "FLUSHALL")
+	s = signIn(t, node, "ann")
+	for end := time.Now().Add(25 * time.Second); do(t, server, "HGET", "cf:{"+s.ID[:2]+"}:log", "id") == ""; {
+		if time.Now().After(end) {
+			t.Fatal("the shards get no marks")
+		}
+		time.Sleep(50 * time.Millisecond) // nothing tells when it becomes true
+	}
+	until(t, "it has its name", func() bool { return do(t, server, "EXISTS", "cf:{00}:home") == "1" })
+	kill(t, server)
+	restart(t, server)
+	wantAlive(t, node, s.ID, "it began after Redis was emptied")
+}

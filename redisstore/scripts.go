@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -15,7 +16,8 @@ import (
 //go:embed scripts
 var scriptFiles embed.FS
 
-// Each script is atomic and stays within a shard, whose keys share a slot.
+// Each script is atomic and stays within a shard, whose keys share a slot: see
+// [Store.keys].
 var (
 	snapshotScript = script("snapshot")
 	learnScript    = script("learn")
@@ -72,6 +74,23 @@ func allShards() []shard {
 
 func (s *Store) base(at shard) string { return s.prefix + "{" + string(at) + "}:" }
 
+// keys are those that a script declares. While a cluster moves the slot to
+// another server, key by key, both servers answer a script only if all declared
+// keys are there, else TRYAGAIN. One that never exists keeps scripts from seeing
+// half of a shard, and from writing the other half anew. A session is read all
+// the same, since either server knows whether it is the one that has a single
+// key: what more that script needs and is not there fails, or is brought by
+// another script.
+func (s *Store) keys(lua *rueidis.Lua, at shard, args []string) []string {
+	base := s.base(at)
+	if lua == snapshotScript {
+		return []string{base + "s:" + args[0]}
+	}
+	return []string{base, base + "log"}
+}
+
+var errMoving = errors.New("a part of the sessions is being moved to another server of the cluster")
+
 // callTimeout bounds a call to Redis for which nobody set a shorter time.
 const callTimeout = 5 * time.Second
 
@@ -79,12 +98,15 @@ const callTimeout = 5 * time.Second
 func (s *Store) read(ctx context.Context, lua *rueidis.Lua, at shard, args ...string) ([]rueidis.RedisMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.list(lua.Exec(ctx, s.client, []string{s.base(at)}, args))
+	return s.list(lua.Exec(ctx, s.client, s.keys(lua, at, args), args))
 }
 
 // list reads an answer; a single value is a list of one.
 func (s *Store) list(result rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
 	message, err := result.ToMessage()
+	if failure, ok := rueidis.IsRedisErr(err); ok && failure.IsTryAgain() {
+		err = fmt.Errorf("%w: %w", errMoving, err)
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -94,8 +116,24 @@ func (s *Store) list(result rueidis.RedisResult) ([]rueidis.RedisMessage, error)
 	return []rueidis.RedisMessage{message}, nil
 }
 
-// write runs a script and waits for replicas as [Wait] asks.
+// write runs a script and waits for replicas as [Wait] asks. Where the shard is
+// being moved it tries for as long as that takes with few sessions.
 func (s *Store) write(ctx context.Context, lua *rueidis.Lua, at shard, args ...string) (list []rueidis.RedisMessage, err error) {
+	const longest = 80 * time.Millisecond
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		list, err = s.writeOnce(ctx, lua, at, args)
+		if !errors.Is(err, errMoving) || pause > longest {
+			return list, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) writeOnce(ctx context.Context, lua *rueidis.Lua, at shard, args []string) (list []rueidis.RedisMessage, err error) {
 	if s.replicas == 0 {
 		return s.read(ctx, lua, at, args...)
 	}
@@ -103,7 +141,7 @@ func (s *Store) write(ctx context.Context, lua *rueidis.Lua, at shard, args ...s
 	defer cancel()
 	// WAIT counts the writes of its own connection.
 	err = s.client.Dedicated(func(c rueidis.DedicatedClient) error {
-		if list, err = s.list(lua.Exec(ctx, dedicated{s.client, c}, []string{s.base(at)}, args)); err != nil {
+		if list, err = s.list(lua.Exec(ctx, dedicated{s.client, c}, s.keys(lua, at, args), args)); err != nil {
 			return err
 		}
 		reached, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(s.replicas)).Timeout(s.replicasWithin.Milliseconds()).Build()).AsInt64()

@@ -53,7 +53,7 @@ func (s *Store) look(ctx context.Context, id string, more ...string) (snap count
 		if err != nil {
 			return snap, own, nil, err
 		}
-		if err := s.guard.pass(ctx, s); err != nil {
+		if err := s.guard.passFor(ctx, s, at); err != nil {
 			return snap, own, nil, err
 		}
 		if s.guard.changes() != before {

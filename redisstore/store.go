@@ -104,6 +104,9 @@ func (s *Store) connect() error {
 	if option.ConnWriteTimeout == 0 {
 		option.ConnWriteTimeout = connectTimeout
 	}
+	if option.ClusterOption.MaxMovedRedirections == 0 {
+		option.ClusterOption.MaxMovedRedirections = 16 // two servers may name each other for a moment
+	}
 	dial := option.DialCtxFn
 	if dial == nil {
 		dial = func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
@@ -194,6 +197,7 @@ func (s *Store) claim(ctx context.Context) error {
 		home, err = s.journal.Claim(ctx, "redis:"+randomName())
 	}
 	if err == nil && there == "" { // new, or it lost everything
+		s.guard.nameless.Store(true)
 		there, err = s.setHomeName(ctx, home)
 	}
 	if err == nil && there != home {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -304,12 +305,60 @@ func (s *Store) retell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		full := len(facts) == page
+		if full {
+			after = facts[len(facts)-1].No
+		}
+		if err := s.tellOrHold(ctx, facts); err != nil {
+			return err
+		}
+		if !full {
+			return s.noteTold(ctx)
+		}
+	}
+}
+
+// tellSince tells what was told since a time once more.
+func (s *Store) tellSince(ctx context.Context, since time.Time) error {
+	const page = 1000
+	for after := int64(0); ; {
+		facts, err := s.journal.Since(ctx, since, after, page)
+		if err != nil {
+			return err
+		}
 		if err := s.tell(ctx, facts); err != nil {
 			return err
 		}
 		if len(facts) < page {
-			return s.noteTold(ctx)
+			return nil
 		}
 		after = facts[len(facts)-1].No
 	}
+}
+
+// tellOrHold tells facts. Shards that are being moved cannot be told: they are
+// held back, since the log may forget what ended before they are, and are told
+// when they are released.
+func (s *Store) tellOrHold(ctx context.Context, facts []sqlstore.Fact) error {
+	facts = slices.DeleteFunc(facts, func(f sqlstore.Fact) bool { return s.guard.moving(shardOfFact(&f)) })
+	err := s.tell(ctx, facts)
+	if !errors.Is(err, errMoving) {
+		return err
+	}
+	by := map[shard][]sqlstore.Fact{}
+	for _, f := range facts {
+		at := shardOfFact(&f)
+		by[at] = append(by[at], f)
+	}
+	for at, facts := range by {
+		err := s.tell(ctx, facts)
+		if errors.Is(err, errMoving) {
+			s.guard.hold(at)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -74,10 +74,16 @@ func (r *repeater) repeat(ctx context.Context) error {
 		}
 	}
 	r.seen = now
-	if err := r.s.tell(ctx, late); err != nil {
+	if err := r.s.tellOrHold(ctx, late); err != nil {
 		return err
 	}
-	return r.s.eachShard(ctx, func(at shard) error { return r.s.outdateLate(ctx, at) })
+	if since := r.s.guard.again.Load(); since != nil {
+		if err := r.s.tellSince(ctx, *since); err != nil {
+			return err
+		}
+		r.s.guard.again.CompareAndSwap(since, nil)
+	}
+	return r.s.eachShard(ctx, allShards(), func(at shard) error { return r.s.outdateLate(ctx, at) })
 }
 
 // outdateLate raises the epochs of subjects for changes of sessions whose
@@ -113,8 +119,11 @@ func (s *Store) moveMarks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.eachShard(ctx, func(at shard) error {
+	return s.eachShard(ctx, allShards(), func(at shard) error {
 		list, err := s.read(ctx, markScript, at, "", decimal(now.UnixMilli()))
+		if errors.Is(err, errMoving) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

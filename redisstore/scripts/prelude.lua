@@ -1,4 +1,5 @@
--- What all scripts begin with. KEYS[1] is what the shard's keys begin with:
+-- What all scripts begin with. P is what the shard's keys begin with, which
+-- all but one script are given as a key that never exists (see scripts.go):
 --   s:<sid>  a session          u:<subject>  copy of a subject's row
 --   c:<sid>  those derived      z:<subject>  its sessions, by start
 --   t        all sessions, by start
