@@ -49,6 +49,21 @@ func redisServer(t testing.TB, options ...string) *testenv.Redis {
 	return r
 }
 
+// redisCluster is a cluster of the test's own: three masters, three replicas.
+func redisCluster(t testing.TB) *testenv.RedisCluster {
+	t.Helper()
+	cluster, err := testenv.StartRedisCluster(t.Context(), redisBin(t), "", "appendfsync everysec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cluster
+}
+
 func do(t testing.TB, r *testenv.Redis, command ...string) string {
 	t.Helper()
 	answer, err := r.Do(t.Context(), command...)

@@ -61,6 +61,38 @@ func (m *reshard) finish() {
 	do(m.t, m.from, "CLUSTER", "SETSLOT", m.slot, "NODE", owner)
 }
 
+// A server that joins the cluster is unknown, and with it the whole node would
+// be in doubt: only the shard that moves there is held back meanwhile.
+func TestReshardToNewServer(t *testing.T) {
+	cluster := redisCluster(t)
+	fresh := redisServer(t, "appendfsync everysec", "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 1000")
+	node := store(t, sqlstore.SQLite(tempDB(t)), cluster.URL)
+	host, port, _ := strings.Cut(cluster.Nodes[0].Addr, ":")
+	do(t, fresh, "CLUSTER", "MEET", host, port)
+	used := map[string]bool{}
+	shard, subjects := oneShard(1, "moved", used)
+	_, others := oneShard(1, "elsewhere", used)
+	there := &resharded{t: t, node: node, living: []counterfoil.Session{signIn(t, node, subjects[0]), signIn(t, node, subjects[0])}}
+	other := signIn(t, node, others[0])
+	m := newReshard(t, cluster, shard)
+	m.to = fresh
+	until(t, "the servers know each other", func() bool {
+		return strings.Contains(do(t, m.from, "CLUSTER", "NODES"), fresh.Addr) && do(t, fresh, "CLUSTER", "INFO") != "" &&
+			testenv.RedisField(do(t, fresh, "CLUSTER", "INFO"), "cluster_state") == "ok"
+	})
+	m.begin()
+	for _, key := range m.keys() {
+		m.move(key)
+		there.look(key + " was moved")
+		if snap, err := node.Sessions().Snapshot(t.Context(), other.ID); err != nil || snap.Session.End != nil {
+			t.Errorf("a session of a shard that does not move: %v", err)
+		}
+	}
+	there.end(there.living[0])
+	m.finish()
+	there.after(subjects)
+}
+
 // oneShard finds subjects whose sessions are in a shard, which is not any of those.
 func oneShard(count int, name string, not map[string]bool) (shard string, subjects []string) {
 	for i := 0; len(subjects) < count; i++ {
@@ -79,17 +111,8 @@ func oneShard(count int, name string, not map[string]bool) (shard string, subjec
 // While a slot moves, key by key in whatever order, no session that lives is
 // unknown, no end is lost, and nothing is written on both sides.
 func TestReshard(t *testing.T) {
-	cluster, err := testenv.StartRedisCluster(t.Context(), redisBin(t), "", "appendfsync everysec")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	db := tempDB(t)
-	node := store(t, sqlstore.SQLite(db), cluster.URL)
+	cluster := redisCluster(t)
+	node := store(t, sqlstore.SQLite(tempDB(t)), cluster.URL)
 	used := map[string]bool{}
 	for _, first := range []string{":log", ":s:", ":u:", ":z:"} {
 		t.Run("first "+first, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/counterfoil/counterfoil/internal/testenv"
 	"github.com/counterfoil/counterfoil/redisstore"
 	"github.com/counterfoil/counterfoil/sqlstore"
 	"github.com/counterfoil/counterfoil/storetest"
@@ -22,15 +21,7 @@ func TestStore(t *testing.T) {
 
 // The same on a cluster of three masters.
 func TestStoreOnCluster(t *testing.T) {
-	cluster, err := testenv.StartRedisCluster(t.Context(), redisBin(t), "", "appendfsync everysec")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := redisCluster(t)
 	storetest.Run(t, func(t *testing.T, clock func() time.Time) storetest.Stores {
 		for _, node := range cluster.Nodes[:3] {
 			do(t, node, "FLUSHALL")
