@@ -61,21 +61,30 @@ func startBalancer(t *testing.T, n int) (*balancer, string) {
 	return b, server.URL
 }
 
-// look asks each server every 100 ms whether it is ready.
+// look asks each server every 100 ms whether it is ready. As load balancers
+// do, it takes a server out that says no, or that cannot be reached three
+// times in a row.
 func (b *balancer) look(ctx context.Context) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	unreached := make([]int, len(b.slots))
 	for {
 		for i := range b.slots {
-			ready := false
-			if u := b.slots[i].Load(); u != nil {
-				if response, err := client.Get(u.String() + "/readyz"); err == nil {
-					ready = response.StatusCode == http.StatusOK
-					response.Body.Close()
-				}
+			u := b.slots[i].Load()
+			if u == nil {
+				continue
 			}
-			b.ready[i].Store(ready)
+			response, err := client.Get(u.String() + "/readyz")
+			if err != nil {
+				if unreached[i]++; unreached[i] >= 3 {
+					b.ready[i].Store(false)
+				}
+				continue
+			}
+			unreached[i] = 0
+			b.ready[i].Store(response.StatusCode == http.StatusOK)
+			response.Body.Close()
 		}
 		select {
 		case <-ctx.Done():

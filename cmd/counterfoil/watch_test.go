@@ -30,7 +30,7 @@ func testWatch(t *testing.T, database string) {
 	}
 	start := func() *process {
 		t.Helper()
-		p, err := startServer(t.TempDir(), cleanEnv(), "--database", database, "--seal-file", sealFile, "--issuer", "https://watch.example")
+		p, err := startServer(t.TempDir(), cleanEnv(), "--database", database, "--seal-file", sealFile, "--issuer", "https://watch.example", "--drain", "0s")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ package testenv
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -113,8 +114,10 @@ func TestStartRedisCluster(t *testing.T) {
 	if _, err := old.Do(ctx, "SET", "k", "1"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := old.Do(ctx, "WAIT", "1", "5000"); err != nil || n != "1" {
-		t.Fatalf("WAIT: %s %v", n, err)
+	if err := old.Wait(ctx, func(info string) bool { // WAIT waits for what its own connection wrote
+		return strings.Contains(RedisField(info, "slave0"), ",offset="+RedisField(info, "master_repl_offset")+",")
+	}); err != nil {
+		t.Fatal(err)
 	}
 	if err := old.Kill(); err != nil {
 		t.Fatal(err)
