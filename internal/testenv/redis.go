@@ -140,8 +140,22 @@ func (r *Redis) Pause() error { return r.cmd.Process.Signal(syscall.SIGSTOP) }
 // Resume ends a Pause.
 func (r *Redis) Resume() error { return r.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Stop ends the server and removes its files.
-func (r *Redis) Stop() error { return errors.Join(r.Kill(), os.RemoveAll(r.Dir)) }
+// Stop ends the server and removes its files. A child that it had for writing
+// its data down outlives it for a moment, and may still make files.
+func (r *Redis) Stop() error {
+	err := r.Kill()
+	for range 100 {
+		removing := os.RemoveAll(r.Dir)
+		if removing == nil {
+			return err
+		}
+		if !errors.Is(removing, syscall.ENOTEMPTY) {
+			return errors.Join(err, removing)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return errors.Join(err, os.RemoveAll(r.Dir))
+}
 
 // Do sends one command and returns its answer: the text, the number, or the
 // lines of a list joined by newlines.
