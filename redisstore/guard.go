@@ -114,7 +114,11 @@ func (g *guard) passFor(ctx context.Context, s *Store, shards ...shard) error {
 }
 
 // hold keeps sessions of a shard from being read until [Store.release].
-func (g *guard) hold(at shard) { g.held.Store(at, true) }
+func (s *Store) hold(at shard) {
+	if _, held := s.guard.held.Swap(at, true); !held {
+		s.log.Warn("Redis moves sessions to another server: they wait until that is done", "shard", string(at))
+	}
+}
 
 // moving says that a shard was being moved when it was looked at last.
 func (g *guard) moving(at shard) bool {

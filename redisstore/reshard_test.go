@@ -112,9 +112,10 @@ func oneShard(count int, name string, not map[string]bool) (shard string, subjec
 // unknown, no end is lost, and nothing is written on both sides.
 func TestReshard(t *testing.T) {
 	cluster := redisCluster(t)
-	node := store(t, sqlstore.SQLite(tempDB(t)), cluster.URL)
+	db := tempDB(t)
+	plain, waiting := store(t, sqlstore.SQLite(db), cluster.URL), store(t, sqlstore.SQLite(db), cluster.URL, redisstore.Wait(1, 2*time.Second))
 	used := map[string]bool{}
-	for _, first := range []string{":log", ":s:", ":u:", ":z:"} {
+	for first, node := range map[string]*redisstore.Store{":log": plain, ":s:": waiting, ":u:": plain, ":z:": waiting} {
 		t.Run("first "+first, func(t *testing.T) {
 			shard, subjects := oneShard(3, "user"+first, used)
 			t.Log("shard", shard)

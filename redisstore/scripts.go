@@ -104,8 +104,11 @@ func (s *Store) read(ctx context.Context, lua *rueidis.Lua, at shard, args ...st
 // list reads an answer; a single value is a list of one.
 func (s *Store) list(result rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
 	message, err := result.ToMessage()
-	if failure, ok := rueidis.IsRedisErr(err); ok && failure.IsTryAgain() {
-		err = fmt.Errorf("%w: %w", errMoving, err)
+	if failure, ok := rueidis.IsRedisErr(err); ok {
+		// A dedicated connection is not led on to the other server.
+		if _, ask := failure.IsAsk(); ask || failure.IsTryAgain() {
+			err = fmt.Errorf("%w: %w", errMoving, err)
+		}
 	}
 	if err != nil {
 		return nil, unavailable(err)

@@ -353,7 +353,7 @@ func (s *Store) tellOrHold(ctx context.Context, facts []sqlstore.Fact) error {
 	for at, facts := range by {
 		err := s.tell(ctx, facts)
 		if errors.Is(err, errMoving) {
-			s.guard.hold(at)
+			s.hold(at)
 			continue
 		}
 		if err != nil {

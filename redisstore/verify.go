@@ -72,7 +72,7 @@ func (s *Store) verdicts(ctx context.Context, shards []shard) (map[shard]verdict
 	err := s.eachShard(ctx, shards, func(at shard) error {
 		list, err := s.read(ctx, verifyScript, at)
 		if errors.Is(err, errMoving) {
-			s.guard.hold(at)
+			s.hold(at)
 			return nil
 		}
 		if err != nil {
