@@ -14,8 +14,9 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, clock func() time.Time) storetest.Stores {
 		do(t, server, "FLUSHALL")
 		db := tempDB(t)
-		s := store(t, sqlstore.SQLite(db, sqlstore.Clock(clock)), server.URL, redisstore.Clock(clock))
-		return stores(t, db, s)
+		s := stores(t, db, store(t, sqlstore.SQLite(db, sqlstore.Clock(clock)), server.URL, redisstore.Clock(clock)))
+		s.Rounds = 10
+		return s
 	})
 }
 
@@ -28,7 +29,7 @@ func TestStoreOnCluster(t *testing.T) {
 		}
 		db := tempDB(t)
 		s := stores(t, db, store(t, sqlstore.SQLite(db, sqlstore.Clock(clock)), cluster.URL, redisstore.Clock(clock)))
-		s.Rounds = 5
+		s.Rounds = 3
 		return s
 	})
 }
@@ -40,7 +41,7 @@ func TestStoreBesidePostgreSQL(t *testing.T) {
 		do(t, server, "FLUSHALL")
 		wipe(t, db)
 		s := stores(t, db, store(t, sqlstore.PostgreSQL(db, sqlstore.Clock(clock)), server.URL, redisstore.Clock(clock)))
-		s.Rounds = 15
+		s.Rounds = 6
 		return s
 	})
 }

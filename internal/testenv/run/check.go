@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +82,9 @@ func check(ctx context.Context, root string) (err error) {
 		r.step(ctx, "suites on two nodes, "+store, func(ctx context.Context) error { return r.suites(ctx, store, 2) })
 	}
 	r.step(ctx, "test -race", func(ctx context.Context) error {
-		return r.command(ctx, "", nil, "go", "test", "-race", "-vet=off", "-shuffle=on", "-timeout=15m", "./...")
+		// Three at once on two processors: many tests wait for servers and browsers.
+		packages := strconv.Itoa(runtime.GOMAXPROCS(0) + 1)
+		return r.command(ctx, "", nil, "go", "test", "-race", "-vet=off", "-shuffle=on", "-timeout=15m", "-p="+packages, "./...")
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
