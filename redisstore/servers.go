@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"strconv"
 )
 
 // oldest is the first version of Redis whose scripts replicate what they did.
@@ -39,7 +40,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if set, err := node.Do(ctx, node.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap(); err == nil {
 			fsync = set["appendfsync"]
 		}
-		for _, cost := range costs(fields["aof_enabled"] == "1", fsync, fields["connected_slaves"] != "0", s.replicas) {
+		for _, cost := range costs(fields["aof_enabled"] == "1", fsync, atoi(fields["connected_slaves"]), s.replicas) {
 			lost[cost] = true
 		}
 	}
@@ -60,8 +61,17 @@ func (s *Store) checkServers(ctx context.Context) error {
 	return nil
 }
 
+// atoi is 0 for what is no number.
+func atoi(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // costs says what a crash may cost. Revocations are never among it.
-func costs(aof bool, fsync string, replicas bool, waits int) (list []string) {
+func costs(aof bool, fsync string, replicas, waits int) (list []string) {
 	const revocations = "; revocations are told again from SQL"
 	switch {
 	case !aof:
@@ -71,7 +81,10 @@ func costs(aof bool, fsync string, replicas bool, waits int) (list []string) {
 	case fsync == "" || fsync == "everysec":
 		list = append(list, "appendfsync is everysec: a crash of the machine may lose the sign-ins of about the last second"+revocations)
 	}
-	if replicas && waits == 0 {
+	switch {
+	case replicas < waits:
+		list = append(list, fmt.Sprintf("replicas that each change waits for: %d, replicas there are: %d; sign-ins fail until more have come", waits, replicas))
+	case replicas > 0 && waits == 0:
 		list = append(list, "nothing waits for replicas: a replica that takes over may lack the last sign-ins"+revocations)
 	}
 	return list

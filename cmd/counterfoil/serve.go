@@ -74,7 +74,7 @@ type serveFlags struct {
 	logFormat, logLevel                      string
 	tokenLifetime, absolute, idle, retention durationValue
 	degraded                                 durationValue
-	degradedSessions                         intValue
+	degradedSessions, sessionsWait           intValue
 	deviceBinding                            boolValue
 	boundWindow                              durationValue
 	shutdownTimeout, drain                   durationValue
@@ -94,6 +94,7 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.issuer, "issuer", "URL", "public URL, the iss of access tokens; on loopback http://ADDRESS when left out")
 	f.add(&s.database, "database", "URL", "sqlite:FILE or postgres://USER@HOST/NAME")
 	f.add(&s.sessions, "sessions", "URL", sessionsUsage)
+	f.add(&s.sessionsWait, "sessions-wait", "N", "replicas of Redis that have to have a sign-in before it is answered; their promotion then loses none")
 	f.add(&s.sealFile, "seal-file", "FILE", "secret that seals the signing keys; FILE.seal beside a SQLite database when left out")
 	f.add(&s.dev, "dev", "", "try it out: memory only, loopback only, an API key printed once")
 	f.add(&s.tlsCert, "tls-cert", "FILE", "certificate chain, PEM; with --tls-key")
@@ -187,13 +188,20 @@ func (s *serveFlags) settings(a *app) (*serveSettings, error) {
 func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
 	if !s.dev {
 		out.database, err = (&storesValue{s.database, s.sessions}).parse()
-		if err == nil && out.database.redis != nil {
-			out.database.redis.log = out.log
+		switch {
+		case err != nil:
+			return err
+		case s.sessionsWait < 0:
+			return usagef("--sessions-wait %d: want 0 or more", s.sessionsWait)
+		case out.database.redis != nil:
+			out.database.redis.log, out.database.redis.replicas = out.log, int(s.sessionsWait)
+		case s.sessionsWait > 0:
+			return usagef("--sessions-wait wants --sessions")
 		}
-		if err == nil && !out.database.isSQLite() && !s.flags.has("drain") {
+		if !out.database.isSQLite() && !s.flags.has("drain") {
 			out.drain = defaultDrain
 		}
-		return err
+		return nil
 	}
 	switch {
 	case s.flags.has("database"):

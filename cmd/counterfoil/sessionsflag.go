@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -38,10 +39,15 @@ func (v *storesValue) parse() (*database, error) {
 
 // redisServers is where --sessions points.
 type redisServers struct {
-	option rueidis.ClientOption
-	log    *slog.Logger // nil: silent
-	store  *redisstore.Store
+	option   rueidis.ClientOption
+	log      *slog.Logger // nil: silent
+	replicas int          // that each change waits for
+	store    *redisstore.Store
 }
+
+// replicasWithin is how long a change waits for replicas: far longer than one
+// that follows takes, and less than a client waits.
+const replicasWithin = time.Second
 
 func parseSessions(value string) (*redisServers, error) {
 	option, err := redisstore.ParseURL(value)
@@ -66,7 +72,7 @@ func (r *redisServers) attach(db *sqlstore.Store) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r.store = redisstore.New(db, r.option, redisstore.Logger(log))
+	r.store = redisstore.New(db, r.option, redisstore.Logger(log), redisstore.Wait(r.replicas, replicasWithin))
 }
 
 // fullStore is all that a server or an operator needs.
