@@ -257,6 +257,7 @@ func TestDemoBadInput(t *testing.T) {
 // The whole story in a browser, SEC-102 and SEC-104 among it. With
 // COUNTERFOIL_TEST_SCREENSHOTS it leaves pictures in that folder.
 func TestDemoStory(t *testing.T) {
+	notUnderRace(t)
 	for _, need := range []string{"COUNTERFOIL_TEST_CHROMIUM", "COUNTERFOIL_TEST_NODE_MODULES"} {
 		if os.Getenv(need) != "" {
 			continue

@@ -106,6 +106,7 @@ func ownPostgres(t *testing.T) (server *testenv.Postgres, dir string) {
 
 // Against a real server with a real standby: what is read is what is.
 func TestDoctorOnPostgreSQL(t *testing.T) {
+	notUnderRace(t)
 	server, dir := ownPostgres(t)
 	source := server.URL
 	seal := filepath.Join(t.TempDir(), "seal")

@@ -90,6 +90,7 @@ func (m *moving) wait(t *testing.T) string {
 // in each of its phases and run again. Nobody is signed out, whoever was
 // revoked stays so, and a verifier goes on where it was.
 func TestMoveUnderLoad(t *testing.T) {
+	notUnderRace(t)
 	target := testPostgres(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

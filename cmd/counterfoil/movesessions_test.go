@@ -34,6 +34,7 @@ func testRedis(t *testing.T) *testenv.Redis {
 // Sessions go to Redis and all else to a new database, under load; then that
 // database is restored from a backup.
 func TestMoveSessionsToRedis(t *testing.T) {
+	notUnderRace(t)
 	redis := testRedis(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

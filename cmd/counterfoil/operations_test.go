@@ -133,6 +133,7 @@ func (d *desk) run(all []block, on string, after func(i int)) {
 
 // Every command of docs/operations.md, in its order, beside a running server.
 func TestOperations(t *testing.T) {
+	notUnderRace(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +197,7 @@ func startedFor(t *testing.T, at, key, subject string) string {
 }
 
 func TestOperationsOnPostgreSQL(t *testing.T) {
+	notUnderRace(t)
 	server, _ := ownPostgres(t)
 	d := newDesk(t, "database = "+server.URL+"\n", "--seal-file", "counterfoil.seal")
 	copied, err := url.Parse(server.URL)

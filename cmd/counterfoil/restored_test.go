@@ -17,6 +17,7 @@ import (
 // taken, no session that was revoked after the backup lives, and verifiers
 // that ran all the time follow the new timeline.
 func TestRestoredUnderLoad(t *testing.T) {
+	notUnderRace(t)
 	t.Run("SQLite", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "restored.db")
 		testRestored(t, "sqlite:"+path, func() func() string {

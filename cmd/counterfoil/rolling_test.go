@@ -49,6 +49,9 @@ func startBalancer(t *testing.T, n int) (*balancer, string) {
 	proxy := &httputil.ReverseProxy{
 		Transport: transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(b.pick()) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+		},
 	}
 	server := httptest.NewServer(proxy)
 	t.Cleanup(func() {
@@ -62,13 +65,13 @@ func startBalancer(t *testing.T, n int) (*balancer, string) {
 }
 
 // look asks each server every 100 ms whether it is ready. As load balancers
-// do, it takes a server out that says no, or that cannot be reached three
-// times in a row.
+// do, it takes a server out that is not, or cannot be reached, three times in a
+// row.
 func (b *balancer) look(ctx context.Context) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	unreached := make([]int, len(b.slots))
+	failed := make([]int, len(b.slots))
 	for {
 		for i := range b.slots {
 			u := b.slots[i].Load()
@@ -76,15 +79,15 @@ func (b *balancer) look(ctx context.Context) {
 				continue
 			}
 			response, err := client.Get(u.String() + "/readyz")
-			if err != nil {
-				if unreached[i]++; unreached[i] >= 3 {
-					b.ready[i].Store(false)
-				}
-				continue
+			if err == nil {
+				response.Body.Close()
 			}
-			unreached[i] = 0
-			b.ready[i].Store(response.StatusCode == http.StatusOK)
-			response.Body.Close()
+			if err == nil && response.StatusCode == http.StatusOK {
+				failed[i] = 0
+				b.ready[i].Store(true)
+			} else if failed[i]++; failed[i] >= 3 {
+				b.ready[i].Store(false)
+			}
 		}
 		select {
 		case <-ctx.Done():
