@@ -98,8 +98,9 @@ func (b *balancer) look(ctx context.Context) {
 }
 
 func (b *balancer) pick() *url.URL {
-	for range b.slots {
-		i := b.next.Add(1) % uint64(len(b.slots))
+	first := b.next.Add(1)
+	for n := range uint64(len(b.slots)) {
+		i := (first + n) % uint64(len(b.slots))
 		if u := b.slots[i].Load(); u != nil && b.ready[i].Load() {
 			return u
 		}
