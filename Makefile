@@ -23,6 +23,7 @@ build: ## the binary, ./counterfoil
 
 .PHONY: release
 release: ## archives for every platform, with SBOMs, into dist/: make release VERSION=v1.2.3
+	COUNTERFOIL_TEST_RELEASE=1 $(GO) test ./internal/release
 	$(GO) run ./internal/release -version '$(VERSION)'
 
 .PHONY: lint

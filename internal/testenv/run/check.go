@@ -52,12 +52,6 @@ func check(ctx context.Context, root string) (err error) {
 	r.step(ctx, "build without cgo", func(ctx context.Context) error {
 		return r.command(ctx, "", pure, "go", "build", "./...")
 	})
-	for _, target := range []string{"windows/amd64", "darwin/arm64"} {
-		r.step(ctx, "build for "+target, func(ctx context.Context) error {
-			system, arch, _ := strings.Cut(target, "/")
-			return r.command(ctx, "", append([]string{"GOOS=" + system, "GOARCH=" + arch}, pure...), "go", "build", "./cmd/...", "./verify")
-		})
-	}
 	for _, dir := range append([]string{"."}, nested...) {
 		r.step(ctx, "vet "+dir, func(ctx context.Context) error {
 			return r.command(ctx, dir, pure, "go", "vet", "./...")
