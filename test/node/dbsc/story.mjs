@@ -124,9 +124,14 @@ try {
   say("stepped up");
 
   const last = await copy();
-  assert.equal((await call(page, "POST", "/sign-out")).http, 204);
-  // A renewal that was under way in the other tab may bring the bound cookie back: without its session it is of no use.
-  assert.deepEqual(Object.keys(await cookies()).filter((name) => name !== boundCookie), [], "cookies after sign-out");
+  const worn = (await cookies())[boundCookie]?.value;
+  const [answer, out] = await Promise.all([page.waitForResponse((r) => r.url().endsWith("/sign-out")), call(page, "POST", "/sign-out")]);
+  assert.equal(out.http, 204);
+  const cleared = (await answer.headersArray()).filter((h) => h.name.toLowerCase() === "set-cookie" && /max-age=0/i.test(h.value)).map((h) => h.value.split("=")[0]);
+  assert.ok(cleared.includes(boundCookie) && cleared.includes(sessionCookie), `cleared ${cleared}`);
+  // A renewal that was under way may bring another bound cookie back, never the one that was: without its session it is of no use.
+  const left = await cookies();
+  assert.deepEqual(Object.keys(left).filter((name) => name !== boundCookie || left[name].value === worn), [], "cookies after sign-out");
   assert.equal((await plain("GET", `${api}/session`, { cookie: last })).code, "session_revoked");
   assert.equal((await call(page, "GET", "/session")).code, "credential_missing");
   say("signed out");
