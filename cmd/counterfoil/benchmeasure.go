@@ -61,8 +61,8 @@ func measure(ctx context.Context, plan benchPlan, show func(string)) (_ *benchRe
 	quiet := slog.New(slog.DiscardHandler)
 	s := &serveSettings{
 		issuer: b.url, database: &database{path: filepath.Join(folder, "bench.db")},
-		config:      counterfoil.Config{Issuer: b.url, Audiences: []string{benchAudience}, Logger: quiet},
-		connections: benchConnectionsEach*plan.verifiers + benchReserve, shutdown: time.Second, log: quiet,
+		config:    counterfoil.Config{Issuer: b.url, Audiences: []string{benchAudience}, Logger: quiet},
+		listening: listening{connections: benchConnectionsEach*plan.verifiers + benchReserve, shutdown: time.Second, log: quiet},
 	}
 	if b.node, err = openNode(ctx, s); err != nil {
 		return nil, errors.Join(err, listener.Close())

@@ -234,7 +234,7 @@ func demoAuthority(a *app) func(context.Context, demoAuthorityConfig, func(any) 
 		s := &serveSettings{
 			pagesName: "Counterfoil demo",
 			issuer:    c.Issuer, database: &database{path: filepath.Join(c.Folder, "demo.db")},
-			connections: 1000, shutdown: 3 * time.Second, log: newLogger(a.stderr, "text", slog.LevelInfo),
+			listening: listening{connections: 1000, shutdown: 3 * time.Second, log: newLogger(a.stderr, "text", slog.LevelInfo)},
 		}
 		s.config = counterfoil.Config{Issuer: c.Issuer, Audiences: []string{demo.Audience}, TokenLifetime: c.TokenLifetime, Logger: s.log}
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 
@@ -17,7 +18,7 @@ type metricsServer struct {
 	server   *http.Server
 }
 
-func (m *metricsServer) listen(ctx context.Context, s *serveSettings) (err error) {
+func (m *metricsServer) listen(ctx context.Context, log *slog.Logger) (err error) {
 	if m.address == "" {
 		return nil
 	}
@@ -25,7 +26,7 @@ func (m *metricsServer) listen(ctx context.Context, s *serveSettings) (err error
 		return err
 	}
 	if !isLoopback(m.listener.Addr().String()) {
-		s.log.Warn("whoever reaches the metrics reads them: let the network see to it that only the monitoring does", "metrics", m.where())
+		log.Warn("whoever reaches the metrics reads them: let the network see to it that only the monitoring does", "metrics", m.where())
 	}
 	return nil
 }

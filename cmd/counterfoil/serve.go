@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -58,12 +55,10 @@ const defaultDrain = 5 * time.Second
 
 // serveFlags are the flags as typed.
 type serveFlags struct {
+	listenFlags
 	flags *flags
 
-	listen, issuer, database, sealFile       textValue
-	sessions                                 textValue
-	metricsListen                            textValue
-	tlsCert, tlsKey                          textValue
+	issuer, database, sealFile, sessions     textValue
 	dev, longTokens, pages                   boolValue
 	pagesName                                textValue
 	passkeyDomain                            textValue
@@ -71,24 +66,21 @@ type serveFlags struct {
 	proxies                                  networksValue
 	clientID                                 *textValue
 	algorithm, profile                       string
-	logFormat, logLevel                      string
 	tokenLifetime, absolute, idle, retention durationValue
 	degraded                                 durationValue
 	degradedSessions, sessionsWait           intValue
 	deviceBinding                            boolValue
 	boundWindow                              durationValue
-	shutdownTimeout, drain                   durationValue
-	connections                              intValue
+	drain                                    durationValue
 }
 
 func newServeFlags(f *flags) *serveFlags {
 	s := &serveFlags{
-		flags: f, listen: "127.0.0.1:8700", database: defaultDatabase,
-		algorithm: "ES256", profile: "consumer", logFormat: "text", logLevel: "info",
+		listenFlags: newListenFlags("127.0.0.1:8700", 10000), flags: f, database: defaultDatabase,
+		algorithm: "ES256", profile: "consumer",
 		tokenLifetime: durationValue(time.Minute), retention: durationValue(30 * day),
 		deviceBinding: true, boundWindow: durationValue(10 * time.Minute),
-		shutdownTimeout: durationValue(10 * time.Second), connections: 10000, degradedSessions: 20000,
-		pages: true, pagesName: "Your account",
+		degradedSessions: 20000, pages: true, pagesName: "Your account",
 	}
 	f.add(&s.listen, "listen", "ADDRESS", "address and port to listen on")
 	f.add(&s.issuer, "issuer", "URL", "public URL, the iss of access tokens; on loopback http://ADDRESS when left out")
@@ -97,10 +89,9 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.sessionsWait, "sessions-wait", "N", "replicas of Redis that have to have a sign-in before it is answered; their promotion then loses none")
 	f.add(&s.sealFile, "seal-file", "FILE", "secret that seals the signing keys; FILE.seal beside a SQLite database when left out")
 	f.add(&s.dev, "dev", "", "try it out: memory only, loopback only, an API key printed once")
-	f.add(&s.tlsCert, "tls-cert", "FILE", "certificate chain, PEM; with --tls-key")
-	f.add(&s.tlsKey, "tls-key", "FILE", "private key, PEM")
+	s.tlsFlags(f)
 	f.add(&s.proxies, "trusted-proxies", "NETWORKS", "networks whose X-Forwarded-For is believed, and that may ask the gateway, by comma")
-	f.add(&s.metricsListen, "metrics-listen", "ADDRESS", "address and port for /metrics (Prometheus), which asks for no credential; off when left out")
+	s.metricsFlag(f)
 	f.add(&s.audiences, "audience", "NAME", "service that access tokens may be for; several by comma, the first is the default (app when left out)")
 	s.clientID = clientIDFlag(f)
 	f.add(&s.moreClients, "more-client-id", "ID", "further application, with a cookie of its own at the same host; several by comma")
@@ -119,64 +110,44 @@ func newServeFlags(f *flags) *serveFlags {
 	f.add(&s.passkeyDomain, "passkey-domain", "HOST", "host that passkeys are bound to, when pages at several --origin hosts below it share them; the issuer's when left out, never changed later")
 	f.add(&s.pages, "pages", "", "serve sign-in, devices and the other pages of an account under /account/; --pages=false: do not")
 	f.add(&s.pagesName, "pages-name", "NAME", "the application's name on these pages")
-	f.add(&s.connections, "max-connections", "N", "at once; more wait")
-	f.add(&choiceValue{&s.logFormat, []string{"text", "json"}}, "log-format", "FORMAT", "text or json, on stderr")
-	f.add(&choiceValue{&s.logLevel, []string{"debug", "info", "warn", "error"}}, "log-level", "LEVEL", "debug, info, warn or error")
+	s.loadFlags(f)
 	f.add(&s.drain, "drain", "DURATION", "how long to go on serving, not ready, once told to stop, so that load balancers send nothing more; on PostgreSQL 5s when left out, else 0s")
-	f.add(&s.shutdownTimeout, "shutdown-timeout", "DURATION", "how long requests under way may take to finish")
+	s.shutdownFlag(f)
 	f.configFlag()
 	return s
 }
 
 // serveSettings are flags that hold together.
 type serveSettings struct {
-	listen      string
-	metrics     metricsServer
-	issuer      string // empty: made from the address that was listened on
-	config      counterfoil.Config
-	database    *database // nil with --dev
-	seal        *seal     // chosen once the port is ours
-	sealFile    string
-	sealText    string
-	certificate *tls.Certificate
-	origins     []string
-	proxies     []netip.Prefix
-	pagesName   string // empty: no pages
-	passkeys    string // the relying party's ID; empty: the issuer's host
-	connections int
-	drain       time.Duration
-	shutdown    time.Duration
-	log         *slog.Logger
+	listening
+	issuer    string // empty: made from the address that was listened on
+	config    counterfoil.Config
+	database  *database // nil with --dev
+	seal      *seal     // chosen once the port is ours
+	sealFile  string
+	sealText  string
+	origins   []string
+	proxies   []netip.Prefix
+	pagesName string // empty: no pages
+	passkeys  string // the relying party's ID; empty: the issuer's host
+	drain     time.Duration
 }
 
 func (s *serveFlags) settings(a *app) (*serveSettings, error) {
+	common, err := s.listening(a, "8700")
+	if err != nil {
+		return nil, err
+	}
 	out := &serveSettings{
-		listen: string(s.listen), metrics: metricsServer{address: string(s.metricsListen)}, issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
-		passkeys: string(s.passkeyDomain), sealFile: string(s.sealFile), connections: int(s.connections), shutdown: time.Duration(s.shutdownTimeout),
+		listening: common, issuer: string(s.issuer), origins: s.origins, proxies: s.proxies,
+		passkeys: string(s.passkeyDomain), sealFile: string(s.sealFile),
 	}
-	if _, _, err := net.SplitHostPort(out.listen); err != nil {
-		return nil, usagef("--listen %q: want ADDRESS:PORT, such as 127.0.0.1:8700 or :8700", out.listen)
-	}
-	if _, _, err := net.SplitHostPort(out.metrics.address); out.metrics.address != "" && err != nil {
-		return nil, usagef("--metrics-listen %q: want ADDRESS:PORT, such as 127.0.0.1:9700", out.metrics.address)
-	}
-	if s.connections < 1 {
-		return nil, usagef("--max-connections %d: want at least 1", s.connections)
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return nil, usagef("--log-level %q: %v", s.logLevel, err)
-	}
-	out.log = newLogger(a.stderr, s.logFormat, level)
 	out.sealText, _ = a.lookupEnv(sealVariable)
-	for _, problem := range strays(a.environ) {
-		out.log.Warn(problem)
-	}
 	out.drain = time.Duration(s.drain)
 	if s.pages {
 		out.pagesName = string(s.pagesName)
 	}
-	for _, check := range []func(*serveSettings) error{s.checkPages, s.checkDatabase, s.checkTLS, s.checkOrigins, s.checkIssuer} {
+	for _, check := range []func(*serveSettings) error{s.checkPages, s.checkDatabase, s.checkOrigins, s.checkIssuer} {
 		if err := check(out); err != nil {
 			return nil, err
 		}
@@ -213,23 +184,6 @@ func (s *serveFlags) checkDatabase(out *serveSettings) (err error) {
 	case !isLoopback(out.listen):
 		return usagef("--dev listens on loopback only, not on %s", out.listen)
 	}
-	return nil
-}
-
-func (s *serveFlags) checkTLS(out *serveSettings) error {
-	switch {
-	case s.tlsCert == "" && s.tlsKey == "":
-		return nil
-	case s.tlsCert == "":
-		return usagef("--tls-key wants --tls-cert")
-	case s.tlsKey == "":
-		return usagef("--tls-cert wants --tls-key")
-	}
-	pair, err := tls.LoadX509KeyPair(string(s.tlsCert), string(s.tlsKey))
-	if err != nil {
-		return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", s.tlsCert, s.tlsKey, err)
-	}
-	out.certificate = &pair
 	return nil
 }
 

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -33,7 +31,7 @@ func serve(ctx context.Context, a *app, s *serveSettings) (err error) {
 			err = errors.Join(err, closing)
 		}
 	}()
-	if err := s.metrics.listen(ctx, s); err != nil {
+	if err := s.metrics.listen(ctx, s.log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.metrics.close()) }()
@@ -192,19 +190,12 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	metrics := httpapi.NewMetrics(n.auth)
 	handler := httpapi.Handler(n.auth, httpapi.WithDirectory(n.users), httpapi.WithOrigins(s.origins...), httpapi.WithLogger(s.log), httpapi.WithMetrics(metrics))
 	server := httpapi.Server(closing(n.auth, underPath(issuerPath(s.issuer), s.withPages(handler, n))))
-	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
-	bounded := newLimit(listener, s.connections)
-	scheme, accept := "http", server.Serve
-	if s.certificate != nil {
-		scheme = "https"
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.certificate}, MinVersion: tls.VersionTLS12}
-		accept = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
-	} else if !isLoopback(listener.Addr().String()) && len(s.proxies) == 0 {
+	if s.exposed(listener) && len(s.proxies) == 0 {
 		s.log.Warn("plain http on an address that others can reach: passwords and tokens can be read on the way; give --tls-cert and --tls-key, or put a TLS proxy in front and name it with --trusted-proxies",
 			"listen", listener.Addr().String())
 	}
 	attrs := []any{
-		"listen", scheme + "://" + listener.Addr().String(), "issuer", s.issuer,
+		"listen", s.address(listener), "issuer", s.issuer,
 		"database", s.where(), "metrics", s.metrics.where(), "version", readBuild().Version,
 	}
 	if s.seal != nil {
@@ -223,7 +214,7 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 	go s.watchMove(watching)
 	failed := make(chan error, 2)
 	s.metrics.start(metrics, failed)
-	go func() { failed <- accept(bounded) }()
+	s.accept(server, listener, failed)
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
@@ -234,16 +225,7 @@ func (s *serveSettings) run(ctx context.Context, listener net.Listener, n *node)
 		n.auth.Drain(context.WithoutCancel(ctx), s.drain)
 	}
 	s.log.Info("stopping: no new connections, requests under way are finished", "timeout", s.shutdown.String())
-	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.shutdown)
-	defer cancel()
-	if err := server.Shutdown(finish); err != nil {
-		s.log.Warn("some requests were not finished in time and are cut off", "error", err)
-		if err := server.Close(); err != nil {
-			return fmt.Errorf("stop: %w", err)
-		}
-	}
-	s.log.Info("stopped")
-	return nil
+	return s.finish(ctx, server)
 }
 
 // warn says what of the database's settings weakens what a call promises.
