@@ -188,6 +188,8 @@ func TestSignInRacesPasswordChange(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		grants := make(chan *counterfoil.Grant, 64)
+		first := make(chan struct{})
+		var once sync.Once
 		for range 6 {
 			pause := time.Duration(random.IntN(3)) * 50 * time.Microsecond
 			all.Go(func() {
@@ -199,10 +201,15 @@ func TestSignInRacesPasswordChange(t *testing.T) {
 					} else if !errors.Is(err, counterfoil.ErrInvalidCredentials) {
 						t.Error(err)
 					}
+					once.Do(func() { close(first) })
 				}
 			})
 		}
+		waits := round%2 == 1 // else the change may be over before any sign-in, on a slow store
 		all.Go(func() {
+			if waits {
+				<-first
+			}
 			if err := e.ResetPassword(context.Background(), token.Reveal(), next, from("192.0.2.1")); err != nil {
 				t.Error(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,10 @@ import (
 // counts no more: a revoked one among thousands ends within the minute.
 func TestARevokedKeyAmongManyEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		revoked := false
+		var revoked atomic.Bool
 		r := newReaders("https://app.example", func(ctx context.Context, authorize func(*http.Request)) (time.Duration, error) {
 			time.Sleep(100 * time.Millisecond) // the way to the authority
-			if revoked {
+			if revoked.Load() {
 				return 0, verify.ErrTokenInvalid
 			}
 			return 0, nil
@@ -36,7 +37,7 @@ func TestARevokedKeyAmongManyEndsInTime(t *testing.T) {
 			streams = append(streams, ctx)
 		}
 		time.Sleep(2 * time.Minute)
-		revoked = true
+		revoked.Store(true)
 		time.Sleep(goodFor + lookEvery)
 		synctest.Wait()
 		alive := 0

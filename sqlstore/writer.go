@@ -53,7 +53,8 @@ type writer struct {
 
 	mu     sync.RWMutex // held to read while enqueuing
 	closed bool
-	end    atomic.Int64 // when closing gives up, Unix nanoseconds; 0 while open
+	end    atomic.Int64  // when closing gives up, Unix nanoseconds; 0 while open
+	ending chan struct{} // closed as closing begins: sweeps that wait for their turn give it up
 
 	// The goroutine's own.
 	conn     *sql.Conn
@@ -80,7 +81,7 @@ const (
 
 func newWriter(c *compiler, db *sql.DB, relaxed bool) *writer {
 	return &writer{compiler: c, db: db, relaxed: relaxed, queue: make(chan *operation, 4*groupSize),
-		idle: make(chan *operation), stopped: make(chan struct{}), prepared: map[string]*sql.Stmt{}}
+		idle: make(chan *operation), ending: make(chan struct{}), stopped: make(chan struct{}), prepared: map[string]*sql.Stmt{}}
 }
 
 // do runs fn in a savepoint of a transaction and returns once that is
@@ -115,13 +116,15 @@ func (w *writer) enqueue(ctx context.Context, p priority, op *operation) error {
 	if w.closed {
 		return errClosed
 	}
-	to := w.queue
+	to, ending := w.queue, chan struct{}(nil)
 	if p == background {
-		to = w.idle
+		to, ending = w.idle, w.ending
 	}
 	select {
 	case to <- op:
 		return nil
+	case <-ending:
+		return errClosed
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -130,7 +133,9 @@ func (w *writer) enqueue(ctx context.Context, p priority, op *operation) error {
 // close lets the waiting operations finish and gives the connection back.
 func (w *writer) close() error {
 	w.start.Do(func() { go w.run() })
-	w.end.CompareAndSwap(0, time.Now().Add(closePatience).UnixNano())
+	if w.end.CompareAndSwap(0, time.Now().Add(closePatience).UnixNano()) {
+		close(w.ending)
+	}
 	w.mu.Lock()
 	if !w.closed {
 		w.closed = true
