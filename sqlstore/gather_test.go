@@ -12,18 +12,18 @@ import (
 
 const testLanes = 3
 
-// statement is one call of gather.read that the test answers.
+// statement is one use of gather.send that the test answers.
 type statement struct {
-	ctx       context.Context
-	questions []*question
-	answer    chan error
+	ctx    context.Context
+	calls  []*call[lookup]
+	answer chan error
 }
 
-func gatherTest(t *testing.T, fn func(g *gather, sent <-chan statement)) {
+func gatherTest(t *testing.T, fn func(g *gather[lookup], sent <-chan statement)) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := make(chan statement, 100)
-		g := &gather{lanes: testLanes, read: func(ctx context.Context, questions []*question) error {
-			s := statement{ctx, questions, make(chan error)}
+		g := &gather[lookup]{lanes: testLanes, send: func(ctx context.Context, calls []*call[lookup]) error {
+			s := statement{ctx, calls, make(chan error)}
 			sent <- s
 			select {
 			case err := <-s.answer:
@@ -35,15 +35,15 @@ func gatherTest(t *testing.T, fn func(g *gather, sent <-chan statement)) {
 		fn(g, sent)
 		synctest.Wait()
 		if g.busy != 0 || len(g.waiting) != 0 {
-			t.Errorf("in the end %d lanes are busy and %d questions wait", g.busy, len(g.waiting))
+			t.Errorf("in the end %d lanes are busy and %d calls wait", g.busy, len(g.waiting))
 		}
 	})
 }
 
-func ask(ctx context.Context, g *gather, sid string) <-chan error {
+func ask(ctx context.Context, g *gather[lookup], sid string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		snap, _, err := g.ask(ctx, sid)
+		snap, _, err := (&pool{reads: g}).ask(ctx, sid)
 		if err == nil && snap.Session.ID != sid {
 			err = errors.New("got " + snap.Session.ID)
 		}
@@ -53,14 +53,14 @@ func ask(ctx context.Context, g *gather, sid string) <-chan error {
 }
 
 func (s statement) find() {
-	for _, q := range s.questions {
-		q.found, q.snap.Session.ID = true, q.sid
+	for _, c := range s.calls {
+		c.it.found, c.it.snap.Session.ID = true, c.it.sid
 	}
 	s.answer <- nil
 }
 
 // busyLanes sends one question down each lane.
-func busyLanes(g *gather, sent <-chan statement) (statements []statement, answers []<-chan error) {
+func busyLanes(g *gather[lookup], sent <-chan statement) (statements []statement, answers []<-chan error) {
 	for range testLanes {
 		answers = append(answers, ask(context.Background(), g, "first"))
 		synctest.Wait()
@@ -70,7 +70,7 @@ func busyLanes(g *gather, sent <-chan statement) (statements []statement, answer
 }
 
 func TestGatherSharesStatements(t *testing.T) {
-	gatherTest(t, func(g *gather, sent <-chan statement) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
 		statements, answers := busyLanes(g, sent)
 		for range gatherMost + 3 {
 			answers = append(answers, ask(context.Background(), g, "later"))
@@ -81,15 +81,15 @@ func TestGatherSharesStatements(t *testing.T) {
 		}
 		statements[1].find()
 		synctest.Wait()
-		if s := <-sent; len(s.questions) != gatherMost {
-			t.Fatalf("%d questions in the statement after, want %d", len(s.questions), gatherMost)
+		if s := <-sent; len(s.calls) != gatherMost {
+			t.Fatalf("%d calls in the statement after, want %d", len(s.calls), gatherMost)
 		} else {
 			statements = append(statements, s)
 		}
 		statements[0].find()
 		synctest.Wait()
-		if s := <-sent; len(s.questions) != 3 {
-			t.Fatalf("%d questions in the last statement, want 3", len(s.questions))
+		if s := <-sent; len(s.calls) != 3 {
+			t.Fatalf("%d calls in the last statement, want 3", len(s.calls))
 		} else {
 			statements = append(statements, s)
 		}
@@ -106,7 +106,7 @@ func TestGatherSharesStatements(t *testing.T) {
 
 // What is asked after a statement was sent is not answered by it.
 func TestGatherNeverAnswersWithAnOlderStatement(t *testing.T) {
-	gatherTest(t, func(g *gather, sent <-chan statement) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
 		statements, first := busyLanes(g, sent)
 		late := ask(context.Background(), g, "first")
 		synctest.Wait()
@@ -130,7 +130,7 @@ func TestGatherNeverAnswersWithAnOlderStatement(t *testing.T) {
 }
 
 func TestGatherLeaving(t *testing.T) {
-	gatherTest(t, func(g *gather, sent <-chan statement) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
 		statements, first := busyLanes(g, sent)
 		ctx, cancel := context.WithCancel(context.Background())
 		gone, stays := ask(ctx, g, "gone"), ask(context.Background(), g, "stays")
@@ -141,8 +141,8 @@ func TestGatherLeaving(t *testing.T) {
 		}
 		statements[0].find()
 		synctest.Wait()
-		if s := <-sent; len(s.questions) != 1 || s.questions[0].sid != "stays" {
-			t.Errorf("sent %d questions, want the one that is still asked", len(s.questions))
+		if s := <-sent; len(s.calls) != 1 || s.calls[0].it.sid != "stays" {
+			t.Errorf("sent %d calls, want the one that is still asked", len(s.calls))
 		} else {
 			s.find()
 		}
@@ -173,7 +173,7 @@ func TestGatherLeaving(t *testing.T) {
 }
 
 func TestGatherFailures(t *testing.T) {
-	gatherTest(t, func(g *gather, sent <-chan statement) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
 		broken := errors.New("broken")
 		answer := ask(context.Background(), g, "a")
 		synctest.Wait()
@@ -207,7 +207,7 @@ func TestGatherFailures(t *testing.T) {
 // A silent database holds each question up once, not once for each statement
 // before it; and a panic fails those who asked, not the process.
 func TestGatherOutages(t *testing.T) {
-	gatherTest(t, func(g *gather, sent <-chan statement) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
 		start := time.Now()
 		var answers []<-chan error
 		for range testLanes + 3*gatherMost {
@@ -222,11 +222,11 @@ func TestGatherOutages(t *testing.T) {
 		if waited := time.Since(start); waited != gatherTimeout {
 			t.Errorf("the last waited %s", waited)
 		}
-		read := g.read
-		g.read = func(context.Context, []*question) error { panic("a driver's mistake") }
+		send := g.send
+		g.send = func(context.Context, []*call[lookup]) error { panic("a driver's mistake") }
 		if err := <-ask(context.Background(), g, "a"); !errors.Is(err, counterfoil.ErrStoreUnavailable) {
 			t.Errorf("a panic: %v", err)
 		}
-		g.read = read
+		g.send = send
 	})
 }

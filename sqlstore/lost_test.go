@@ -114,6 +114,7 @@ func TestAnswerLost(t *testing.T) {
 		wire.cut()
 		return <-answer
 	}
+	insert(t, store.Sessions(), session("ann")) // the first of a subject takes two statements
 	add := session("ann")
 	err := lose(func() error {
 		snap, err := store.Sessions().Insert(context.WithoutCancel(t.Context()), add)

@@ -14,7 +14,9 @@ type pool struct {
 	direct
 	db       *sql.DB
 	moving   *bool
-	gather   gather
+	reads    *gather[lookup]
+	inserts  *gather[insertion]
+	ends     *gather[ending]
 	renewing atomic.Bool
 }
 
@@ -28,7 +30,10 @@ const (
 
 func newPool(s *Store) *pool {
 	p := &pool{direct: direct{&s.compiler, s.db}, db: s.db, moving: &s.moving}
-	p.gather.read, p.gather.lanes = (&sessions{s, p}).readGathered, max(2, runtime.GOMAXPROCS(0)/2)
+	own, lanes := &sessions{s, p}, max(2, runtime.GOMAXPROCS(0)/2)
+	p.reads = &gather[lookup]{send: own.readGathered, lanes: lanes}
+	p.inserts = &gather[insertion]{send: own.insertGathered, lanes: lanes}
+	p.ends = &gather[ending]{send: own.endGathered, lanes: lanes}
 	return p
 }
 

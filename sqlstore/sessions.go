@@ -31,7 +31,7 @@ func (s *sessions) Snapshot(ctx context.Context, id string) (counterfoil.Snapsho
 // snapshot also returns what only this package needs.
 func (s *sessions) snapshot(ctx context.Context, id string) (snap counterfoil.Snapshot, own session, err error) {
 	if p, ok := s.in.(*pool); ok {
-		return p.gather.ask(ctx, id)
+		return p.ask(ctx, id)
 	}
 	err = s.in.view(ctx, func(on runner) (err error) {
 		snap, own, err = s.readSnapshot(ctx, on, id)
@@ -80,7 +80,7 @@ func (s *sessions) insertAgain(ctx context.Context, p *pool, add counterfoil.Ses
 	if !duplicate(err) {
 		return snap, err
 	}
-	there, _, found := p.gather.ask(ctx, add.ID)
+	there, _, found := p.ask(ctx, add.ID)
 	if found != nil || there.Session.SecretHash != add.SecretHash || there.Session.Subject != add.Subject {
 		return snap, err
 	}
@@ -96,6 +96,11 @@ func (s *sessions) insert(ctx context.Context, add counterfoil.Session) (snap co
 	values, err := sessionValues(&add)
 	if err != nil {
 		return snap, err
+	}
+	if p, ok := s.in.(*pool); ok && add.ParentID == "" {
+		if i, err := p.inserts.do(ctx, insertion{add: add, values: values}); err != nil || i.added {
+			return i.snap, err
+		}
 	}
 	run := s.in.once
 	if add.ParentID != "" {

@@ -63,6 +63,11 @@ func (s *sessions) insertPostgreSQL(ctx context.Context, on runner, add counterf
 // statement. Those derived from it could be committed while that statement
 // waits, unseen by it: then endTree looks for them after the lock is held.
 func (s *sessions) endPostgreSQL(ctx context.Context, q counterfoil.EndRequest) (ended counterfoil.Ended, err error) {
+	if p, ok := s.in.(*pool); ok {
+		if e, err := p.ends.do(ctx, ending{q: q}); e.ended.Changed || err != nil && !lost(err) {
+			return e.ended, err
+		}
+	}
 	for {
 		err = s.in.again(ctx, func(on runner) (err error) {
 			ended, err = s.endOne(ctx, on, q)
