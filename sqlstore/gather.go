@@ -13,21 +13,23 @@ import (
 
 // gather lets calls of one kind that come at the same time share a statement.
 // A round trip to PostgreSQL costs both sides several times what the work in
-// it does, and so does a commit. While every lane has a statement under way,
-// calls wait, and the next statement takes all of them; with a lane free, none
-// waits. A call joins only a statement that has not been sent, so that what it
-// is told is never older than itself.
+// it does, and so does a commit. While a statement is under way, calls wait, and
+// the next one takes all of them; while none is, no call waits. A call joins only
+// a statement that has not been sent, so that what it is told is never older than
+// itself. More than one statement is under way, a lane for each, when a whole
+// statement's worth waits or the wait gets long: the server is far away, or one
+// connection leads nowhere.
 type gather[T any] struct {
 	// send carries out the calls by one statement. Its error is that of all.
 	send func(ctx context.Context, calls []*call[T]) error
 
-	// lanes is how many statements are under way at once. A lane more makes
-	// each statement carry less; two keep a server across a network busy.
+	// lanes is how many statements may be under way at once.
 	lanes int
 
 	mu      sync.Mutex
 	waiting []*call[T]
-	busy    int // lanes
+	busy    int         // lanes
+	late    *time.Timer // runs while calls wait
 }
 
 const (
@@ -36,6 +38,8 @@ const (
 	// gatherTimeout bounds a statement, and a call with those before it:
 	// behind a database that is silent they would wait one after the other.
 	gatherTimeout = 10 * time.Second
+	// gatherPatience is much longer than a statement takes where it is quick.
+	gatherPatience = 20 * time.Millisecond
 )
 
 // call is one of those that share a statement.
@@ -60,14 +64,13 @@ func (g *gather[T]) do(ctx context.Context, it T) (answer T, err error) {
 	c := &call[T]{it: it, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)
-	free := g.busy < g.lanes
-	if free {
-		g.busy++
+	switch n := len(g.waiting); {
+	case g.busy == 0 || n >= gatherMost:
+		g.open()
+	case n == 1:
+		g.watch()
 	}
 	g.mu.Unlock()
-	if free {
-		go g.lane()
-	}
 	select {
 	case <-c.done:
 		return c.it, c.err
@@ -77,6 +80,34 @@ func (g *gather[T]) do(ctx context.Context, it T) (answer T, err error) {
 			return answer, cause
 		}
 		return answer, ctx.Err()
+	}
+}
+
+// open sends what waits by a statement more, under the lock.
+func (g *gather[T]) open() {
+	if g.busy < g.lanes {
+		g.busy++
+		go g.lane()
+	}
+}
+
+// watch looks again after a while whether calls wait, under the lock.
+func (g *gather[T]) watch() {
+	switch {
+	case g.busy == g.lanes:
+	case g.late == nil:
+		g.late = time.AfterFunc(gatherPatience, g.tooLong)
+	default:
+		g.late.Reset(gatherPatience)
+	}
+}
+
+// tooLong is for calls that have waited for gatherPatience.
+func (g *gather[T]) tooLong() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) > 0 {
+		g.open()
 	}
 }
 
@@ -145,8 +176,10 @@ func (g *gather[T]) take(cancel context.CancelFunc) []*call[T] {
 	b := &batch{cancel: cancel}
 	b.asking.Store(int64(n))
 	calls := g.waiting[:n:n]
-	if g.waiting = g.waiting[n:]; len(g.waiting) == 0 {
-		g.waiting = nil
+	if g.waiting = g.waiting[n:]; len(g.waiting) > 0 {
+		g.watch()
+	} else if g.waiting = nil; g.late != nil {
+		g.late.Stop()
 	}
 	for _, c := range calls {
 		c.batch = b

@@ -104,6 +104,47 @@ func TestGatherSharesStatements(t *testing.T) {
 	})
 }
 
+// One statement at a time, for as long as it is quick.
+func TestGatherLanes(t *testing.T) {
+	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {
+		answers := []<-chan error{ask(context.Background(), g, "first")}
+		synctest.Wait()
+		first := <-sent
+		for range 2 {
+			answers = append(answers, ask(context.Background(), g, "later"))
+		}
+		time.Sleep(gatherPatience - time.Millisecond)
+		synctest.Wait()
+		if len(sent) != 0 {
+			t.Fatal("a second statement was sent at once")
+		}
+		first.find()
+		synctest.Wait()
+		if len(sent) != 1 {
+			t.Fatalf("%d statements after the first", len(sent))
+		}
+		second := <-sent
+		if len(second.calls) != 2 {
+			t.Fatalf("%d calls in the second statement, want 2", len(second.calls))
+		}
+
+		// The second is slow: those who come later wait no longer than that.
+		start := time.Now()
+		answers = append(answers, ask(context.Background(), g, "third"))
+		third := <-sent
+		if waited := time.Since(start); waited != gatherPatience || len(third.calls) != 1 {
+			t.Errorf("%d calls went their own way after %s, want 1 after %s", len(third.calls), waited, gatherPatience)
+		}
+		third.find()
+		second.find()
+		for _, answer := range answers {
+			if err := <-answer; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // What is asked after a statement was sent is not answered by it.
 func TestGatherNeverAnswersWithAnOlderStatement(t *testing.T) {
 	gatherTest(t, func(g *gather[lookup], sent <-chan statement) {

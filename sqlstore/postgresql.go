@@ -30,7 +30,7 @@ const (
 
 func newPool(s *Store) *pool {
 	p := &pool{direct: direct{&s.compiler, s.db}, db: s.db, moving: &s.moving}
-	own, lanes := &sessions{s, p}, max(2, runtime.GOMAXPROCS(0)/2)
+	own, lanes := &sessions{s, p}, max(4, runtime.GOMAXPROCS(0))
 	p.reads = &gather[lookup]{send: own.readGathered, lanes: lanes}
 	p.inserts = &gather[insertion]{send: own.insertGathered, lanes: lanes}
 	p.ends = &gather[ending]{send: own.endGathered, lanes: lanes}
