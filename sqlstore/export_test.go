@@ -3,7 +3,7 @@ package sqlstore
 // Waiting is how many calls wait for a statement that they will share.
 func (s *Store) Waiting() int {
 	p := s.engine.(*pool)
-	return p.inserts.length() + p.ends.length()
+	return p.inserts.length() + p.ends.length() + p.journal.length()
 }
 
 func (g *gather[T]) length() int {
@@ -18,7 +18,7 @@ func (s *Store) Lanes() int { return s.engine.(*pool).inserts.lanes }
 // Busy is how many of them are.
 func (s *Store) Busy() int {
 	p := s.engine.(*pool)
-	return p.inserts.underWay() + p.ends.underWay()
+	return p.inserts.underWay() + p.ends.underWay() + p.journal.underWay()
 }
 
 func (g *gather[T]) underWay() int {

@@ -95,7 +95,7 @@ func (s *sessions) insertGathered(ctx context.Context, calls []*call[insertion])
 		add := &c.it.add
 		records[i] = append(record{add.Subject, add.ID, add.ClientID, add.CreatedAt.UnixMilli()}, c.it.values...)
 	}
-	return s.share(ctx, func(on runner) error {
+	return share(ctx, s.in, func(on runner) error {
 		for _, c := range calls {
 			c.it.added, c.err = false, nil
 		}
@@ -135,8 +135,8 @@ func (s *sessions) insertGathered(ctx context.Context, calls []*call[insertion])
 				WHERE NOT u.disabled AND (q.epoch0 = 0 OR q.epoch0 >= u.signed_out_below) AND EXISTS (SELECT 1 FROM {meta})
 				RETURNING sid, epoch0
 			)
-			SELECT added.sid, added.epoch0, `+subjectColumns+`, m.key_version, {clock}
-			FROM added JOIN u ON u.of = added.sid CROSS JOIN {meta} m`,
+			SELECT added.sid, added.epoch0, `+subjectColumns+`, (SELECT key_version FROM {meta}), {clock}
+			FROM added JOIN u ON u.of = added.sid`,
 			columns(records, textKind, textKind, textKind, integerKind,
 				integerKind, integerKind, integerKind, integerKind, integerKind, bytesKind,
 				textKind, textKind, textKind, textKind, textKind, textKind, bytesKind)...)
@@ -162,7 +162,7 @@ func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error
 		first[q.ID] = c
 		records = append(records, record{q.ID, q.Subject, string(q.End.Reason), q.End.Actor, q.Retain.Milliseconds()})
 	}
-	return s.share(ctx, func(on runner) error {
+	return share(ctx, s.in, func(on runner) error {
 		for _, c := range first {
 			c.it.ended, c.err = counterfoil.Ended{}, nil
 		}
@@ -201,8 +201,8 @@ func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error
 
 // share runs a statement for several calls. Where PostgreSQL refused it,
 // nothing was done: each goes alone, and only those whose fault it was fail.
-func (s *sessions) share(ctx context.Context, fn func(runner) error) error {
-	err := s.in.once(ctx, fn)
+func share(ctx context.Context, in engine, fn func(runner) error) error {
+	err := in.once(ctx, fn)
 	if sqlState(err) != "" && !lost(err) {
 		return nil
 	}

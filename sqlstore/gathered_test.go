@@ -198,6 +198,83 @@ func TestGatheredWrites(t *testing.T) {
 	})
 }
 
+// What ends where the sessions are elsewhere shares statements likewise.
+func TestGatheredJournal(t *testing.T) {
+	db := postgresDB(t, nil)
+	store := sqlstore.PostgreSQL(db)
+	journal := store.Journal(func(context.Context, string) (sqlstore.Kept, error) { return sqlstore.Kept{}, nil })
+	opened(t, store)
+	member := func(i int) sqlstore.Member {
+		subject := fmt.Sprintf("s%d", i)
+		sub, err := journal.Ensure(t.Context(), subject, false)
+		must(t, err)
+		return sqlstore.Member{ID: session(subject).ID, Subject: subject, Epoch0: sub.Epoch}
+	}
+	var mu sync.Mutex
+	changed, positions, numbers := map[string]int{}, map[int64]bool{}, map[int64]bool{}
+	end := func(m sqlstore.Member, reason counterfoil.Reason) func() {
+		return func() {
+			done, err := journal.End(context.WithoutCancel(t.Context()), []sqlstore.Member{m}, true, counterfoil.End{Reason: reason, Actor: "user"}, time.Minute)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Errorf("%+v: %v", m, err)
+				return
+			}
+			if !done.Changed {
+				return
+			}
+			changed[m.ID]++
+			if len(done.Facts) != 1 || done.Facts[0].Ref != m.ID || done.Facts[0].End.Reason != reason || done.Facts[0].End.At.IsZero() || numbers[done.Facts[0].No] ||
+				len(done.Revocations) != 1 || done.Revocations[0].ID != m.ID || positions[done.Revocations[0].Position] {
+				t.Errorf("%+v: %+v", m, done)
+				return
+			}
+			positions[done.Revocations[0].Position], numbers[done.Facts[0].No] = true, true
+		}
+	}
+	var members []sqlstore.Member
+	var calls []func()
+	for i := range 12 {
+		m := member(i % 4)
+		members = append(members, m)
+		calls = append(calls, end(m, counterfoil.SignedOut))
+	}
+	signedOut := member(20)
+	_, _, err := journal.Advance(t.Context(), signOut("s20"), sqlstore.Kept{})
+	must(t, err)
+	calls = append(calls, end(members[0], counterfoil.SignedOut), end(signedOut, counterfoil.SignedOut))
+	filler := func() { end(member(30), counterfoil.SignedOut)() }
+	together(t, store, func() func() {
+		tx, err := db.Begin()
+		must(t, err)
+		_, err = tx.Exec(`LOCK TABLE counterfoil_journal IN SHARE ROW EXCLUSIVE MODE`)
+		must(t, err)
+		return func() { must(t, tx.Rollback()) }
+	}, filler, calls...)
+	var transactions int
+	ids := make([]string, len(members))
+	for i, m := range members {
+		if ids[i] = m.ID; changed[m.ID] != 1 {
+			t.Errorf("%+v was ended %d times", m, changed[m.ID])
+		}
+	}
+	must(t, db.QueryRow(`SELECT count(DISTINCT xmin::text) FROM counterfoil_journal WHERE ref = ANY ($1)`, ids).Scan(&transactions))
+	if transactions != 1 {
+		t.Errorf("%d transactions, want one", transactions)
+	}
+	if changed[signedOut.ID] != 0 {
+		t.Error("ended what had been signed out")
+	}
+	facts, err := journal.Untold(t.Context(), 0, 100)
+	must(t, err)
+	for _, f := range facts {
+		if f.End != nil && (f.End.At.IsZero() || f.End.Reason != counterfoil.SignedOut || f.End.Actor != "user") {
+			t.Errorf("the journal tells %+v", f)
+		}
+	}
+}
+
 // Who is held up by somebody's long transaction holds up nobody else.
 func TestGatheredWritesPassLocks(t *testing.T) {
 	name := fmt.Sprintf("passing_locks_%016x", rand.Uint64())

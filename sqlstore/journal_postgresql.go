@@ -21,6 +21,12 @@ func (j *Journal) endAtOnce(ctx context.Context, family []Member, end counterfoi
 	if j.dialect != postgresql || len(family) != 1 || family[0].Ended {
 		return done, false, nil
 	}
+	if p, ok := j.in.(*pool); ok {
+		e, err := p.journal.do(ctx, journalEnding{member: family[0], end: end, retain: retain})
+		if e.done.Changed || err != nil && !lost(err) {
+			return e.done, e.done.Changed, err
+		}
+	}
 	err = j.in.again(ctx, func(on runner) (err error) {
 		done, found, err = j.endOne(ctx, on, family[0], end, retain)
 		return err
@@ -28,19 +34,87 @@ func (j *Journal) endAtOnce(ctx context.Context, family []Member, end counterfoi
 	return done, found, err
 }
 
+// journalEnding is an end that shares a statement.
+type journalEnding struct {
+	member Member
+	end    counterfoil.End
+	retain time.Duration
+	done   Endings // Changed unless it was left out
+}
+
+// endGathered is endOne for many. Those whose subject is being changed are left out.
+func (j *Journal) endGathered(ctx context.Context, calls []*call[journalEnding]) error {
+	var records []record
+	first := map[string]*call[journalEnding]{} // a session ends once
+	for _, c := range calls {
+		m := c.it.member
+		if first[m.ID] != nil {
+			continue
+		}
+		detail, err := untimed(c.it.end)
+		if err != nil {
+			c.err = err
+			continue
+		}
+		first[m.ID] = c
+		records = append(records, record{m.ID, m.Subject, m.Epoch0, detail, c.it.retain.Milliseconds()})
+	}
+	return share(ctx, j.in, func(on runner) error {
+		for _, c := range first {
+			c.it.done, c.err = Endings{}, nil
+		}
+		return each(ctx, on, func(r *row) error {
+			fact := Fact{Ref: r.text(), No: r.int()}
+			entry := counterfoil.Revocation{Kind: revoked.Session, ID: fact.Ref, Position: r.int(), Until: r.time()}
+			at := r.time()
+			if c := first[fact.Ref]; c != nil {
+				end := c.it.end
+				end.At = at
+				fact.End = &end
+				c.it.done = Endings{Changed: true, Revocations: []counterfoil.Revocation{entry}, Facts: []Fact{fact}}
+				c.err, r.err = r.err, nil
+			}
+			return nil
+		}, `WITH t AS MATERIALIZED (
+				SELECT {now} AS now, (SELECT retain_ms FROM {meta}) AS retain WHERE EXISTS (SELECT 1 FROM {meta})
+			), q AS MATERIALIZED (
+				SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[]) AS q (sid, subject, epoch0, detail, retain)
+			), locked AS MATERIALIZED (
+				SELECT q.*, u.below FROM q CROSS JOIN LATERAL (
+					SELECT u.signed_out_below AS below FROM {subjects} u WHERE u.id = q.subject FOR NO KEY UPDATE OF u SKIP LOCKED
+				) u
+			), j AS (
+				INSERT INTO {journal} (kind, ref, detail)
+				SELECT 's', l.sid, l.detail || t.now::text || '}}' FROM locked l CROSS JOIN t WHERE l.epoch0 >= l.below
+				ON CONFLICT (ref) WHERE kind = 's' DO NOTHING
+				RETURNING no, ref
+			), f AS (
+				INSERT INTO {feed} (kind, ref, until)
+				SELECT 's', j.ref, t.now + greatest(l.retain, t.retain) FROM j JOIN locked l ON l.sid = j.ref CROSS JOIN t
+				RETURNING id, ref, until
+			)
+			SELECT j.ref, j.no, f.id, f.until, t.now FROM j JOIN f ON f.ref = j.ref CROSS JOIN t`,
+			append([]any{j.clockArgument()}, columns(records, textKind, textKind, integerKind, textKind, integerKind)...)...)
+	})
+}
+
+// untimed is the detail of an end up to its time, which is the statement's: it
+// is the last of the fields.
+func untimed(end counterfoil.End) (string, error) {
+	end.At = time.UnixMilli(0)
+	data, err := json.Marshal(factDetail{End: endDetail(&end)})
+	return strings.TrimSuffix(string(data), `0}}`), err
+}
+
 // endOne ends a session without derived ones that was not signed out. What the
 // locking CTE returns is current; the journal may have changed while it waited,
 // unseen, which the unique index on its ends finds out. found is whether the
 // session was ended.
 func (j *Journal) endOne(ctx context.Context, on runner, m Member, end counterfoil.End, retain time.Duration) (done Endings, found bool, err error) {
-	end.At = time.UnixMilli(0)
-	data, err := json.Marshal(factDetail{End: endDetail(&end)})
+	detail, err := untimed(end)
 	if err != nil {
 		return done, false, err
 	}
-	// The time is the statement's: it is the last of the fields.
-	const last = `0}}`
-	detail := strings.TrimSuffix(string(data), last)
 	found, err = one(ctx, on, func(r *row) {
 		fact := Fact{No: r.int(), Ref: m.ID}
 		entry := counterfoil.Revocation{Kind: revoked.Session, ID: m.ID, Position: r.int(), Until: r.time()}

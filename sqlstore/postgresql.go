@@ -17,6 +17,7 @@ type pool struct {
 	reads    *gather[lookup]
 	inserts  *gather[insertion]
 	ends     *gather[ending]
+	journal  *gather[journalEnding]
 	renewing atomic.Bool
 }
 
@@ -34,6 +35,7 @@ func newPool(s *Store) *pool {
 	p.reads = &gather[lookup]{send: own.readGathered, lanes: lanes}
 	p.inserts = &gather[insertion]{send: own.insertGathered, lanes: lanes}
 	p.ends = &gather[ending]{send: own.endGathered, lanes: lanes}
+	p.journal = &gather[journalEnding]{send: (&Journal{s, p}).endGathered, lanes: lanes}
 	return p
 }
 
