@@ -240,9 +240,10 @@ func TestARelayChangesItsUpstream(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if s := r.Stats(); s.Upstream != both[0] || s.Level != 2 {
-			t.Errorf("%+v", s)
-		}
+		eventually(t, time.Second, "the first is followed, and a beat said how deep it is", func() bool {
+			s := r.Stats()
+			return s.Upstream == both[0] && s.Level == 2
+		})
 		// Relay 0 is cut off: it beats on, and its age grows.
 		c.links[0].cut(true)
 		eventually(t, 5*time.Second, "the relay follows the authority itself", func() bool {
