@@ -2,4 +2,7 @@
 
 package simulation
 
-const seedsByDefault = 25
+const (
+	seedsByDefault = 25
+	seedsAgain     = 2 // times that a seed of a mended mistake is run
+)

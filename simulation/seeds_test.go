@@ -2,4 +2,7 @@
 
 package simulation
 
-const seedsByDefault = 160
+const (
+	seedsByDefault = 160
+	seedsAgain     = 8
+)

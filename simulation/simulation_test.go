@@ -115,7 +115,7 @@ func TestRegressions(t *testing.T) {
 		t.Skip("seeds were chosen")
 	}
 	for _, r := range regressions {
-		for range 8 {
+		for range seedsAgain {
 			if broken, w := simulate(t, r.seed, ""); broken != nil {
 				t.Fatalf("seed %d (%s): %s\n%s", r.seed, r.why, broken, w.story(60))
 			}

@@ -31,8 +31,8 @@ const sqliteAsIs = "-gcflags=modernc.org/...=-race=false -d=checkptr=0"
 // toolsModule holds the linters; it is not part of what is checked.
 const toolsModule = "internal/tools"
 
-// check runs everything. The slowest part, the tests under the race detector,
-// comes last: its lines close the output.
+// check runs everything: first what looks at the files and what may change
+// them, then the tests under the race detector, the slowest part, beside all others.
 func check(ctx context.Context, root string) (err error) {
 	began := time.Now()
 	fmt.Println("=== prepare")
@@ -66,28 +66,45 @@ func check(ctx context.Context, root string) (err error) {
 		})
 	}
 	r.step(ctx, "generated files", r.generated)
-	for _, dir := range nested {
-		r.step(ctx, "test "+dir, func(ctx context.Context) error {
-			args := []string{"go", "test", "-vet=off", "-shuffle=on", "-timeout=15m"}
-			if path.Base(dir) == "bench" {
-				args = append(args, "-bench=.", "-benchtime=1x") // that they run; numbers are make bench's
-			}
-			return r.command(ctx, dir, pure, append(args, "./...")...)
+	packages, err := r.output(ctx, "", nil, "go", "list", "./...")
+	if err != nil {
+		return err
+	}
+	// Three packages at once on two processors.
+	r.beside(func(r *runner) {
+		r.step(ctx, "test -race", func(ctx context.Context) error {
+			return r.race(ctx, runtime.GOMAXPROCS(0), slices.DeleteFunc(strings.Fields(packages), aside)...)
 		})
-	}
-	r.step(ctx, "test what -race leaves out", r.plain)
-	for _, store := range stores {
-		r.step(ctx, "suites on two nodes, "+store, func(ctx context.Context) error { return r.suites(ctx, store, 2) })
-	}
-	r.step(ctx, "test -race", func(ctx context.Context) error {
-		// Three at once on two processors: many tests wait for servers and browsers.
-		packages := strconv.Itoa(runtime.GOMAXPROCS(0) + 1)
-		return r.command(ctx, "", nil, "go", "test", "-race", sqliteAsIs, "-vet=off", "-shuffle=on", "-timeout=15m", "-p="+packages, "./...")
+	}, func(r *runner) {
+		for _, dir := range nested {
+			r.step(ctx, "test "+dir, func(ctx context.Context) error {
+				args := []string{"go", "test", "-vet=off", "-shuffle=on", "-timeout=15m", "-p=1"}
+				if path.Base(dir) == "bench" {
+					args = append(args, "-bench=.", "-benchtime=1x") // that they run; numbers are make bench's
+				}
+				return r.command(ctx, dir, pure, append(args, "./...")...)
+			})
+		}
+		r.step(ctx, "test what -race leaves out", r.plain)
+		for _, store := range stores {
+			r.step(ctx, "suites on two nodes, "+store, func(ctx context.Context) error { return r.suites(ctx, store, 2) })
+		}
+		r.step(ctx, "test -race "+sdk, func(ctx context.Context) error { return r.race(ctx, 1, "./"+sdk) })
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return r.recap(time.Since(began))
+}
+
+// sdk takes long and needs little of Go: its turn comes beside the others.
+const sdk = "sdk"
+
+func aside(path string) bool { return strings.HasSuffix(path, "/"+sdk) }
+
+func (r *runner) race(ctx context.Context, atOnce int, packages ...string) error {
+	args := []string{"go", "test", "-race", sqliteAsIs, "-vet=off", "-shuffle=on", "-timeout=15m", "-p=" + strconv.Itoa(atOnce)}
+	return r.command(ctx, "", nil, append(args, packages...)...)
 }
 
 // environ adds what makes builds independent of the machine: no workspace
@@ -176,7 +193,7 @@ var stores = []string{"memory", "sqlite", "postgresql", "redis"}
 // requests of the tests that run here.
 func (r *runner) suites(ctx context.Context, store string, nodes int) error {
 	vars := append(pure[:len(pure):len(pure)], "COUNTERFOIL_TEST_STORE="+store, "COUNTERFOIL_TEST_NODES="+strconv.Itoa(nodes))
-	return r.command(ctx, "", vars, "go", "test", "-vet=off", "-shuffle=on", "-timeout=5m", "-skip=InChromium|TestStory|^Fuzz",
+	return r.command(ctx, "", vars, "go", "test", "-vet=off", "-shuffle=on", "-timeout=5m", "-p=1", "-skip=InChromium|TestStory|^Fuzz",
 		".", "./directory", "./httpapi", "./pages")
 }
 

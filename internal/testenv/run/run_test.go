@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,5 +145,37 @@ func TestFuzzTargets(t *testing.T) {
 	want := []fuzzTarget{{"FuzzRead", "m/jws"}, {"FuzzWrite", "m/jws"}, {"FuzzZ", "m/z"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Parts run at once; neither the lines of one nor the steps of the others are
+// cut in two, and the recap knows of all.
+func TestBeside(t *testing.T) {
+	r, out := newRunner(t)
+	met := make(chan struct{})
+	r.step(t.Context(), "first", func(context.Context) error { return nil })
+	r.beside(func(r *runner) {
+		r.step(t.Context(), "long", func(context.Context) error {
+			fmt.Fprint(r.out, "a line ")
+			<-met
+			fmt.Fprint(r.out, "in two parts\n")
+			return nil
+		})
+	}, func(r *runner) {
+		r.step(t.Context(), "beside", func(context.Context) error {
+			fmt.Fprintln(r.out, "one")
+			met <- struct{}{}
+			fmt.Fprintln(r.out, "two")
+			return errors.New("broken")
+		})
+	})
+	text := out.String()
+	for _, want := range []string{"a line in two parts\n", "\n=== beside\none\ntwo\nbeside: broken\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
+	if err := r.recap(time.Second); err == nil || len(r.results) != 3 || r.results[2].step != "beside" || r.results[2].err == nil {
+		t.Errorf("%v, %+v", err, r.results)
 	}
 }

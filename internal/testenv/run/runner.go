@@ -48,6 +48,9 @@ func (r *runner) step(ctx context.Context, name string, run func(ctx context.Con
 	if err != nil {
 		fmt.Fprintf(r.out, "%s: %v\n", name, err)
 	}
+	if out, ok := r.out.(*turns); ok {
+		out.flush()
+	}
 }
 
 // command runs a program in dir (relative to the module) with extra
