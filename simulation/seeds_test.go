@@ -5,4 +5,5 @@ package simulation
 const (
 	seedsByDefault = 160
 	seedsAgain     = 8
+	plant          = true
 )
