@@ -176,6 +176,9 @@ func (a *Authority) recordEntry(ctx context.Context, e *Revocation) (err error) 
 	switch e.Kind {
 	case revoked.Session:
 		err = a.RevokeSession(ctx, e.ID, Revoked, By(recoveryActor))
+		if errors.Is(err, ErrNotFound) {
+			return a.recordLost(ctx, e)
+		}
 	case revoked.Key:
 		err = a.RevokeKey(ctx, e.ID)
 	case revoked.Subject:
@@ -185,6 +188,17 @@ func (a *Authority) recordEntry(ctx context.Context, e *Revocation) (err error) 
 		return nil // lost as well
 	}
 	return err
+}
+
+// recordLost tells the verifiers of other nodes of the end of a session that
+// the store has lost as well: its access tokens may still live.
+func (a *Authority) recordLost(ctx context.Context, e *Revocation) error {
+	entry, err := a.store.Feed().Record(ctx, Revocation{Kind: e.Kind, ID: e.ID}, a.retain())
+	if err != nil {
+		return a.storeError("record a revocation", err)
+	}
+	a.Apply(entry)
+	return nil
 }
 
 // recoveryActor is who ended what was recorded again: by whom it was ended at

@@ -195,6 +195,11 @@ type FeedLog interface {
 	// given time has to leave a margin for each tail to see it. Positions are
 	// never given again; key entries never leave.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+	// Record writes an entry about what the store itself does not know, and keeps
+	// it for at least so long: the end of a session that the store has lost,
+	// while access tokens of it live. All other entries are written with what
+	// they report. It returns the entry with its position.
+	Record(ctx context.Context, e Revocation, retain time.Duration) (Revocation, error)
 	// Retain has entries kept for at least d, whoever writes them and for
 	// whatever shorter time: the greatest d that was ever asked for is recorded
 	// in the store and holds for everybody from then on. unsettled is how long,

@@ -169,6 +169,15 @@ func (f feed) Prune(ctx context.Context, before time.Time, limit int) (int, erro
 	return n, nil
 }
 
+func (f feed) Record(ctx context.Context, e counterfoil.Revocation, retain time.Duration) (counterfoil.Revocation, error) {
+	if err := ctx.Err(); err != nil {
+		return counterfoil.Revocation{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.report(e, f.now(), retain), nil
+}
+
 func (f feed) Retain(ctx context.Context, d time.Duration) (unsettled time.Duration, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

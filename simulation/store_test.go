@@ -196,6 +196,19 @@ func (f feedLog) Prune(ctx context.Context, before time.Time, limit int) (int, e
 	return 0, f.nodeStore.before(ctx, "prune") // runs are shorter than what is retained
 }
 
+func (f feedLog) Record(ctx context.Context, e counterfoil.Revocation, retain time.Duration) (counterfoil.Revocation, error) {
+	write := func(m *memstore.Store) ([]counterfoil.Revocation, error) {
+		done, err := m.Feed().Record(context.Background(), e, retain)
+		return []counterfoil.Revocation{done}, err
+	}
+	list, err := f.write(ctx, "record", func(m *memstore.Store, _ int64) ([]counterfoil.Revocation, error) { return write(m) },
+		func(m *memstore.Store) { _, _ = write(m) })
+	if err != nil {
+		return counterfoil.Revocation{}, err
+	}
+	return list[0], nil
+}
+
 func (f feedLog) Retain(ctx context.Context, _ time.Duration) (time.Duration, error) {
 	return 0, f.before(ctx, "retain") // nor is anything pruned
 }

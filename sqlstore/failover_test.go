@@ -159,7 +159,8 @@ func TestPromotionOfAStandbyThatIsBehind(t *testing.T) {
 	must(t, other.RevokeSession(ctx, before.Session.ID, counterfoil.SignedOut))
 	received(t, c)
 	c.cut(t)
-	lost := signIn(t, other, "lost")
+	lost, lostToo := signIn(t, other, "lost"), signIn(t, other, "lost")
+	must(t, other.RevokeSession(ctx, lostToo.Session.ID, counterfoil.SignedOut))
 	must(t, other.RevokeSession(ctx, ended.Session.ID, counterfoil.SignedOut))
 	for range 3 { // the epoch is far ahead of the standby's
 		must(t, other.RightsChanged(ctx, "everywhere"))
@@ -225,6 +226,15 @@ func TestPromotionOfAStandbyThatIsBehind(t *testing.T) {
 	})
 	until(t, "the key is revoked again", func() error {
 		return revokedKey(t, store, key)
+	})
+	until(t, "the verifiers of other nodes hear of the end of a session that was lost too", func() error {
+		entries, err := store.Feed().Read(ctx, head.Position, 1000)
+		for _, e := range entries {
+			if e.ID == lostToo.Session.ID && e.Until.After(time.Now()) {
+				return err
+			}
+		}
+		return errors.Join(err, fmt.Errorf("no entry above %d", head.Position))
 	})
 	for _, g := range []*counterfoil.Grant{lost, fresh} {
 		if _, err := refresh(here, g); !errors.Is(err, counterfoil.ErrSessionUnknown) {

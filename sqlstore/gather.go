@@ -59,6 +59,9 @@ type batch struct {
 // do carries out one call. After an error nobody knows what became of it,
 // unless the error says so.
 func (g *gather[T]) do(ctx context.Context, it T) (answer T, err error) {
+	if err := ctx.Err(); err != nil {
+		return answer, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, gatherTimeout, errGatherTimeout)
 	defer cancel()
 	c := &call[T]{it: it, done: make(chan struct{})}

@@ -95,10 +95,12 @@ func (s *sessions) insertGathered(ctx context.Context, calls []*call[insertion])
 		add := &c.it.add
 		records[i] = append(record{add.Subject, add.ID, add.ClientID, add.CreatedAt.UnixMilli()}, c.it.values...)
 	}
-	return share(ctx, s.in, func(on runner) error {
+	forget := func() {
 		for _, c := range calls {
 			c.it.added, c.err = false, nil
 		}
+	}
+	return share(ctx, s.in, forget, func(on runner) error {
 		return each(ctx, on, func(r *row) error {
 			sid, epoch0 := r.text(), r.int()
 			for _, c := range calls {
@@ -150,7 +152,9 @@ type ending struct {
 }
 
 // endGathered ends the sessions that none was derived from and that nobody is
-// changing. A row is found again by its place: it is locked by then.
+// changing. A row is found again by its place: it is locked by then. The condition
+// on q is always true; by it PostgreSQL expects one row, and never reads all
+// sessions of a table that was small when the plan was made.
 func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error {
 	var records []record
 	first := map[string]*call[ending]{} // a session ends once
@@ -162,10 +166,12 @@ func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error
 		first[q.ID] = c
 		records = append(records, record{q.ID, q.Subject, string(q.End.Reason), q.End.Actor, q.Retain.Milliseconds()})
 	}
-	return share(ctx, s.in, func(on runner) error {
+	forget := func() {
 		for _, c := range first {
 			c.it.ended, c.err = counterfoil.Ended{}, nil
 		}
+	}
+	return share(ctx, s.in, forget, func(on runner) error {
 		return each(ctx, on, func(r *row) error {
 			own := readSession(r)
 			own.Subject = r.text()
@@ -179,6 +185,7 @@ func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error
 				SELECT {now} AS now, (SELECT retain_ms FROM {meta}) AS retain
 			), q AS MATERIALIZED (
 				SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS q (sid, subject, reason, actor, retain)
+				WHERE sid || '' = sid
 			), held AS MATERIALIZED (
 				SELECT q.*, o.place, o.id FROM q CROSS JOIN LATERAL (
 					SELECT s.ctid AS place, u.id FROM {sessions} s
@@ -199,11 +206,20 @@ func (s *sessions) endGathered(ctx context.Context, calls []*call[ending]) error
 	})
 }
 
-// share runs a statement for several calls. Where PostgreSQL refused it,
-// nothing was done: each goes alone, and only those whose fault it was fail.
-func share(ctx context.Context, in engine, fn func(runner) error) error {
-	err := in.once(ctx, fn)
-	if sqlState(err) != "" && !lost(err) {
+// share runs a statement for several calls. Its rows come before its commit:
+// where that fails, forget takes back what they said. Where PostgreSQL refused
+// the statement, nothing was done: each goes alone, and only those whose fault it
+// was fail.
+func share(ctx context.Context, in engine, forget func(), fn func(runner) error) error {
+	err := in.once(ctx, func(on runner) error {
+		forget()
+		return fn(on)
+	})
+	if err == nil {
+		return nil
+	}
+	forget()
+	if sqlState(err) != "" && !lost(err) && !unavailable(err) {
 		return nil
 	}
 	return err

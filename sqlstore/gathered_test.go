@@ -275,6 +275,36 @@ func TestGatheredJournal(t *testing.T) {
 	}
 }
 
+// What the rows of a statement say counts for nothing when its commit fails.
+func TestGatheredCommitFails(t *testing.T) {
+	for _, how := range []string{"RAISE EXCEPTION 'no'", "IF nextval('once') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF"} {
+		t.Run(how, func(t *testing.T) {
+			db := postgresDB(t, nil)
+			store := opened(t, sqlstore.PostgreSQL(db))
+			sessions := store.Sessions()
+			ann := insert(t, sessions, session("ann")).Session
+			mustExec(t, db, `CREATE SEQUENCE once`)
+			mustExec(t, db, `CREATE FUNCTION nope() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN `+how+`; RETURN NULL; END $$`)
+			mustExec(t, db, `CREATE CONSTRAINT TRIGGER nope AFTER INSERT OR UPDATE ON counterfoil_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE PROCEDURE nope()`)
+			ended, err := sessions.End(t.Context(), endRequest(ann.ID))
+			if is := status(t, sessions, ann.ID); ended.Changed != (is == counterfoil.StatusRevoked) || (err == nil) != ended.Changed {
+				t.Errorf("End said %+v, %v; the session is %v", ended, err, is)
+			}
+			if again := how[0] == 'I'; again && err != nil {
+				t.Errorf("an end whose connection was lost was not repeated: %v", err)
+			}
+			if again := how[0] == 'I'; again {
+				mustExec(t, db, `SELECT setval('once', 1, false)`)
+			}
+			add := session("ann")
+			_, err = sessions.Insert(t.Context(), add)
+			if _, found := sessions.Snapshot(t.Context(), add.ID); (err == nil) != (found == nil) {
+				t.Errorf("Insert said %v, reading it %v", err, found)
+			}
+		})
+	}
+}
+
 // Who is held up by somebody's long transaction holds up nobody else.
 func TestGatheredWritesPassLocks(t *testing.T) {
 	name := fmt.Sprintf("passing_locks_%016x", rand.Uint64())

@@ -59,10 +59,12 @@ func (j *Journal) endGathered(ctx context.Context, calls []*call[journalEnding])
 		first[m.ID] = c
 		records = append(records, record{m.ID, m.Subject, m.Epoch0, detail, c.it.retain.Milliseconds()})
 	}
-	return share(ctx, j.in, func(on runner) error {
+	forget := func() {
 		for _, c := range first {
 			c.it.done, c.err = Endings{}, nil
 		}
+	}
+	return share(ctx, j.in, forget, func(on runner) error {
 		return each(ctx, on, func(r *row) error {
 			fact := Fact{Ref: r.text(), No: r.int()}
 			entry := counterfoil.Revocation{Kind: revoked.Session, ID: fact.Ref, Position: r.int(), Until: r.time()}

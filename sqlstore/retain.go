@@ -3,11 +3,29 @@ package sqlstore
 import (
 	"context"
 	"time"
+
+	"github.com/counterfoil/counterfoil"
 )
 
 // settling is for transactions of PostgreSQL that looked at the least retention
 // before it was raised, and write an entry later. SQLite has one writer.
 const settling = time.Minute
+
+func (f feed) Record(ctx context.Context, e counterfoil.Revocation, retain time.Duration) (counterfoil.Revocation, error) {
+	err := f.engine.tx(ctx, func(on runner) error {
+		if f.dialect == postgresql {
+			// The transaction's number comes before its position: readers count on that.
+			if _, err := on.exec(ctx, `SELECT txid_current()`); err != nil {
+				return err
+			}
+		}
+		return f.report(ctx, on, &e, retain)
+	})
+	if err != nil {
+		return counterfoil.Revocation{}, failed("record a revocation", err)
+	}
+	return e, nil
+}
 
 func (f feed) Retain(ctx context.Context, d time.Duration) (unsettled time.Duration, err error) {
 	if f.dialect == sqlite {

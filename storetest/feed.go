@@ -7,6 +7,7 @@ import (
 
 	"github.com/counterfoil/counterfoil"
 	"github.com/counterfoil/counterfoil/internal/opaque"
+	"github.com/counterfoil/counterfoil/internal/revoked"
 )
 
 // change does one thing of each kind that is reported, and returns the reports.
@@ -79,6 +80,19 @@ var feedDuties = []duty{
 			t.Error("UpdateKeys: got no error")
 		}
 		e.wantLogged(after, nil)
+	}},
+	{"Record tells of a session that is not there", func(t *testing.T, e *env) {
+		after := e.head().Position
+		id := opaque.NewID()
+		entry, err := e.feed.Record(e.ctx, counterfoil.Revocation{Kind: revoked.Session, ID: id}, retain)
+		e.must("Record", err)
+		if entry.Kind != revoked.Session || entry.ID != id || entry.Position <= after {
+			t.Errorf("Record: got %+v", entry)
+		}
+		e.wantUntil(entry)
+		e.wantLogged(after, []counterfoil.Revocation{entry})
+		_, err = e.sessions.Snapshot(e.ctx, id)
+		e.wantErr("Snapshot", err, counterfoil.ErrNotFound)
 	}},
 	{"Read starts above the position and keeps to the limit", func(t *testing.T, e *env) {
 		var all []counterfoil.Revocation
