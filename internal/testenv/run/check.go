@@ -66,14 +66,11 @@ func check(ctx context.Context, root string) (err error) {
 		})
 	}
 	r.step(ctx, "generated files", r.generated)
-	packages, err := r.output(ctx, "", nil, "go", "list", "./...")
-	if err != nil {
-		return err
-	}
 	// Three packages at once on two processors.
 	r.beside(func(r *runner) {
 		r.step(ctx, "test -race", func(ctx context.Context) error {
-			return r.race(ctx, runtime.GOMAXPROCS(0), slices.DeleteFunc(strings.Fields(packages), aside)...)
+			return r.command(ctx, "", nil, "go", "test", "-race", sqliteAsIs, "-vet=off", "-shuffle=on", "-timeout=15m",
+				"-p="+strconv.Itoa(runtime.GOMAXPROCS(0)), "./...")
 		})
 	}, func(r *runner) {
 		for _, dir := range nested {
@@ -89,22 +86,11 @@ func check(ctx context.Context, root string) (err error) {
 		for _, store := range stores {
 			r.step(ctx, "suites on two nodes, "+store, func(ctx context.Context) error { return r.suites(ctx, store, 2) })
 		}
-		r.step(ctx, "test -race "+sdk, func(ctx context.Context) error { return r.race(ctx, 1, "./"+sdk) })
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return r.recap(time.Since(began))
-}
-
-// sdk takes long and needs little of Go: its turn comes beside the others.
-const sdk = "sdk"
-
-func aside(path string) bool { return strings.HasSuffix(path, "/"+sdk) }
-
-func (r *runner) race(ctx context.Context, atOnce int, packages ...string) error {
-	args := []string{"go", "test", "-race", sqliteAsIs, "-vet=off", "-shuffle=on", "-timeout=15m", "-p=" + strconv.Itoa(atOnce)}
-	return r.command(ctx, "", nil, append(args, packages...)...)
 }
 
 // environ adds what makes builds independent of the machine: no workspace
