@@ -5,14 +5,14 @@ package main
 // as fast as a present server; "prototype" was measured before there was a
 // product, with rows of the same shape; "real bytes" is counted by a test.
 const (
-	refreshCPU = 273e-6 // s, a node's processor, a refresh on PostgreSQL at 16 connections: measured
-	storeCPU   = 125e-6 // s, PostgreSQL's processor for it, one statement a refresh: measured
-	sharedCPU  = 38e-6  // s, the same where reads that come at once share a statement (64 connections): measured
-	sqliteCPU  = 284e-6 // s, node and SQLite together, a refresh: measured
-	revokeCPU  = 370e-6 // s, PostgreSQL's processor, a revocation: measured
-	signInCPU  = 365e-6 // s, the same, a sign-in without the password hash: measured
+	refreshCPU = 233e-6 // s, a node's processor, a refresh on PostgreSQL at 16 connections: measured
+	storeCPU   = 125e-6 // s, PostgreSQL's processor for it, one statement a refresh: measured before they were shared
+	sharedCPU  = 33e-6  // s, the same where reads that come at once share a statement (64 connections): measured
+	sqliteCPU  = 235e-6 // s, node and SQLite together, a refresh: measured
+	revokeCPU  = 167e-6 // s, PostgreSQL's processor, a revocation, some share a statement (16 connections): measured
+	signInCPU  = 188e-6 // s, the same, a sign-in without the password hash: measured
 
-	sqliteWrites   = 3241.0  // a second, revocations with a disk that syncs in 1 ms, 64 connections: measured
+	sqliteWrites   = 3946.0  // a second, revocations with a disk that syncs in 1 ms, 64 connections: measured
 	postgresWrites = 6400.0  // a second, one primary, 1 ms sync, 16 writers, row and log: prototype
 	redisReads     = 40000.0 // a second, one shard: 60 % of the 67,500 of the prototype
 
